@@ -1,0 +1,66 @@
+# Each target does all of its own set-up; a second run skips what is there.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: help demo test check unit db web e2e browser nodes chromium lint types contracts lock schema clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+
+$(READY): pyproject.toml requirements.lock
+	@scripts/setup "$(PYTHON)" "$(VENV)"
+	@rm -f $(VENV)/.ready-* && touch $@
+
+nodes: $(READY) ## bitcoind and LND: found, or fetched and built once
+	@$(BIN)/python -m lightning.regtest.binaries
+
+chromium: ## a browser for the page tests (Debian's package)
+	@scripts/chromium
+
+demo: $(READY) nodes ## real nodes, one job sold, worked, refunded; then it serves (ARGS=--once: then it exits)
+	@$(BIN)/boltworks demo $(ARGS)
+
+test: check nodes chromium ## everything: checks, pure, database, web, real nodes, browser
+	@$(BIN)/pytest tests/contract tests/e2e tests/browser $(ARGS)
+
+check: $(READY) lint types contracts ## style, types, import contracts, fast tests
+	@$(BIN)/pytest tests/unit tests/db tests/web $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+contracts: $(READY)
+	@$(BIN)/lint-imports
+
+unit: $(READY) ## pure tests
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+db: $(READY) ## tests on a real PostgreSQL
+	@$(BIN)/pytest tests/db $(ARGS)
+
+web: $(READY) ## tests of the HTTP face, on a real PostgreSQL and a node that is faked
+	@$(BIN)/pytest tests/web $(ARGS)
+
+e2e: $(READY) nodes ## tests on real bitcoind and LND
+	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+
+browser: $(READY) nodes chromium ## the page in a real browser, on real nodes
+	@$(BIN)/pytest tests/browser $(ARGS)
+
+lock: $(READY) ## renew requirements.lock (versions and hashes, no addresses)
+	@scripts/lock $(BIN)
+
+schema: $(READY) ## renew the schema snapshot after a migration
+	@BOLTWORKS_WRITE_SNAPSHOT=1 $(BIN)/pytest -q tests/db/test_migrations.py
+
+clean: ## remove what make made here (not the cache of node binaries)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache artefacts *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

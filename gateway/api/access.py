@@ -1,0 +1,76 @@
+"""Who may see a job: its token, its cookie on a page, or proof of payment. Compared in constant time."""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
+
+from aiohttp import web
+
+from gateway import problems
+from gateway.context import Gateway
+from gateway.ids import token_hash
+from gateway.jobs.create import ClientAddress
+from gateway.problems import Problem
+from ledger import sql
+
+_q = sql.load("gateway.jobs")
+
+BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> str:
+    """The job's id, once a way into it was shown. Raises Problem (401, 404)."""
+    job_id = request.match_info["id"]
+    stored = await gateway.pool.fetchval(_q.job_exists, job_id)
+    if stored is None:
+        raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
+    token = bearer(request) or (request.cookies.get(cookie) if cookie else None)
+    if token is not None and hmac.compare_digest(token_hash(token), bytes(stored)):
+        return job_id
+    if await _paid_for(gateway, request, job_id):
+        return job_id
+    if token is None and "X-Payment-Preimage" not in request.headers:
+        raise Problem(
+            problems.CREDENTIAL_REQUIRED, "Send the job's token, or its payment's preimage and invoice.", headers=BEARER
+        )
+    raise Problem(problems.CREDENTIAL_INVALID, "The token or proof of payment is not this job's.", headers=BEARER)
+
+
+def bearer(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool:
+    """Preimage and invoice together: routing nodes learn the first, but not the second. Only after settlement."""
+    try:
+        preimage = bytes.fromhex(request.headers.get("X-Payment-Preimage", ""))
+    except ValueError:
+        return False
+    payment_request = request.headers.get("X-Payment-Request", "").strip().lower()
+    if len(preimage) != 32 or not payment_request:
+        return False
+    opened = False
+    for row in await gateway.pool.fetch(_q.payment_proof, job_id):
+        same = hmac.compare_digest(preimage, bytes(row["preimage"])) & hmac.compare_digest(
+            payment_request.encode(), row["payment_request"].lower().encode()
+        )
+        opened |= same
+    return opened
+
+
+def client_address(request: web.Request, trusted_proxies: tuple[str, ...]) -> ClientAddress:
+    """The peer's address, or what a trusted proxy says it is. IPv6 counts by /64."""
+    address = ip_address((request.remote or "127.0.0.1").partition("%")[0])
+    if any(address in ip_network(proxy, strict=False) for proxy in trusted_proxies):
+        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        try:
+            address = ip_address(forwarded)
+        except ValueError:
+            pass
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return IPv6Interface(str(IPv6Interface(f"{address}/64").network))
+        address = address.ipv4_mapped
+    return IPv4Interface(f"{address}/32")

@@ -1,0 +1,160 @@
+"""What travels: camelCase, strict, unknown members refused. Amounts in integer sats; what is not known yet is absent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictStr
+from pydantic.alias_generators import to_camel
+
+Sats = Annotated[int, Field(ge=0, strict=True, description="An amount in whole satoshi.")]
+
+
+def _rfc3339(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    def wire(self) -> dict[str, Any]:
+        """As JSON values; what is not known is absent, not null."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class EstimateRequest(Model):
+    work: StrictStr = Field(max_length=64, description="The name of a work of the catalogue.")
+    input: dict[StrictStr, Any] = Field(description="What the work is to be done on; see the work's inputSchema.")
+
+
+class EstimateView(Model):
+    work: str
+    estimate_sats: Sats = Field(description="The most that this input may cost.")
+    serve: Literal["free", "partial", "gate"]
+    absorb_sats: Sats = Field(description="What the pool would pay.")
+    charge_sats: Sats = Field(description="What the invoice would ask for.")
+    reason: str
+
+
+class JobRequest(EstimateRequest):
+    refund_to: StrictStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="A BOLT11 invoice without an amount, paid by itself when something is owed back.",
+    )
+
+
+class InvoiceView(Model):
+    payment_request: str
+    payment_hash: str
+    amount_sats: Sats
+    expires_at: Time
+    state: Literal["open", "settled", "canceled"]
+    amount_paid_sats: Sats | None = None
+
+
+class JobView(Model):
+    id: str
+    work: str
+    state: Literal[
+        "awaiting_eval_payment",
+        "evaluating",
+        "awaiting_work_payment",
+        "executing",
+        "complete",
+        "failed",
+        "rejected",
+        "expired",
+    ]
+    serve: Literal["free", "partial", "gate"]
+    estimate_sats: Sats
+    absorb_sats: Sats
+    work_amount_sats: Sats
+    invoice: InvoiceView | None = None
+    result: Any | None = None
+    actual_cost_sats: Sats | None = None
+    absorbed_sats: Sats | None = None
+    user_charge_sats: Sats | None = None
+    refund_state: Literal["none", "pending", "paying", "paid"]
+    refund_amount_sats: Sats = Field(description="The open sum of the refunds, or the total once all are paid.")
+    refund_to: str | None = Field(default=None, description="The destination on file for what is owed back.")
+    refund_problem: str | None = Field(default=None, description="Why a pending refund waits, in plain words.")
+    failure_reason: str | None = None
+    created_at: Time
+    updated_at: Time
+
+
+class CreatedJobView(JobView):
+    token: str = Field(description="Opens this job: Authorization: Bearer <token>. Not shown again elsewhere.")
+
+
+class RefundRequest(Model):
+    destination: StrictStr = Field(
+        min_length=1, max_length=4096, description="A BOLT11 invoice over exactly the refund, or without an amount."
+    )
+
+
+class WorkView(Model):
+    name: str
+    title: str
+    description: str | None = None
+    worker: str
+    price: dict[str, Any]
+    input_schema: dict[str, Any]
+    example: dict[str, Any] | None = None
+
+
+class WorksView(Model):
+    works: list[WorkView]
+
+
+class PoolView(Model):
+    balance_sats: Sats = Field(description="What can still be reserved.")
+    reserved_sats: Sats
+    absorbed_today_sats: Sats
+
+
+class InvoiceSettledData(BaseModel):
+    """Unknown members are ignored: a newer watcher may say more."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    payment_hash: StrictStr = Field(pattern="^[0-9a-f]{64}$")
+    amount_paid_msat: Annotated[int, Field(strict=True, ge=0)]
+    settle_index: Annotated[int, Field(strict=True, ge=0)]
+    settled_at: datetime
+
+
+class InvoiceSettledEvent(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["invoice.settled"]
+    timestamp: datetime
+    data: InvoiceSettledData
+
+
+class HealthView(Model):
+    status: Literal["ok"]
+
+
+class ReadyView(Model):
+    status: Literal["ready"]
+    network: str
+    block_height: int
+
+
+class ProblemView(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str | None = None

@@ -1,0 +1,149 @@
+"""The one table of routes. The router is built from it, and so is `/openapi.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway import problems as p
+from gateway.api import jobs, models, system
+from gateway.problems import ProblemType
+from gateway.settlement import webhook
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Access = Literal["open", "job", "webhook"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answer: type[BaseModel] | None
+    status: int = 200
+    body: type[BaseModel] | None = None
+    access: Access = "open"
+    idempotent: bool = False
+    media: str = "application/json"
+    problems: tuple[ProblemType, ...] = field(default=())
+
+
+_BODY = (p.INVALID_REQUEST, p.BODY_TOO_LARGE, p.NOT_JSON, p.INVALID_BODY)
+_PRICED = (*_BODY, p.UNKNOWN_WORK, p.INVALID_INPUT)
+_IDEMPOTENT = (p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED, p.IDEMPOTENCY_KEY_IN_USE)
+_JOB = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.JOB_NOT_FOUND)
+_AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
+_DESTINATION = (
+    p.DESTINATION_INVALID,
+    p.DESTINATION_EXPIRED,
+    p.DESTINATION_WRONG_NETWORK,
+    p.DESTINATION_OWN_NODE,
+    p.DESTINATION_TIMELOCK,
+    p.DESTINATION_WRONG_AMOUNT,
+)
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/api/estimate",
+        jobs.estimate,
+        "What a work on this input would cost at most, and who would pay it. Writes nothing.",
+        models.EstimateView,
+        body=models.EstimateRequest,
+        problems=_PRICED,
+    ),
+    Route(
+        "POST",
+        "/api/jobs",
+        jobs.create_job,
+        "Buy a job: it starts when its invoice is paid.",
+        models.CreatedJobView,
+        status=201,
+        body=models.JobRequest,
+        idempotent=True,
+        problems=(*_PRICED, *_IDEMPOTENT, *_DESTINATION, p.TOO_MANY_INVOICES, *_AWAY),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}",
+        jobs.get_job,
+        "The job as it is now.",
+        models.JobView,
+        access="job",
+        problems=(*_JOB, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}/events",
+        jobs.job_events,
+        "The job as server-sent events `job`: the current state first, then every change.",
+        models.JobView,
+        access="job",
+        media="text/event-stream",
+        problems=(*_JOB, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/cancel",
+        jobs.cancel_job,
+        "Give up an unpaid job: its invoice is cancelled at the node first.",
+        models.JobView,
+        access="job",
+        problems=(*_JOB, p.JOB_NOT_CANCELABLE, *_AWAY),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/refund",
+        jobs.refund_job,
+        "Where to send what is owed back; given before anything is owed, it is kept until then.",
+        models.JobView,
+        status=202,
+        body=models.RefundRequest,
+        access="job",
+        problems=(
+            *_BODY,
+            *_JOB,
+            *_DESTINATION,
+            p.DESTINATION_USED,
+            p.NOTHING_TO_REFUND,
+            p.REFUND_IN_PROGRESS,
+            *_AWAY,
+        ),
+    ),
+    Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
+    Route("GET", "/api/pool", system.pool, "The free-tier pool.", models.PoolView, problems=(p.DATABASE_UNAVAILABLE,)),
+    Route(
+        "POST",
+        "/webhooks/lightning/invoice-settled",
+        webhook.invoice_settled,
+        "The watcher's word that an invoice settled (Standard Webhooks); it is verified at the node.",
+        None,
+        status=204,
+        body=models.InvoiceSettledEvent,
+        access="webhook",
+        problems=(
+            p.INVALID_REQUEST,
+            p.BODY_TOO_LARGE,
+            p.INVALID_BODY,
+            p.WEBHOOK_SIGNATURE,
+            p.UNKNOWN_INVOICE,
+            p.NOT_SETTLED,
+            *_AWAY,
+        ),
+    ),
+    Route("GET", "/healthz", system.healthz, "The process is alive.", models.HealthView),
+    Route(
+        "GET",
+        "/readyz",
+        system.readyz,
+        "Database and node are reachable, and the node is synced.",
+        models.ReadyView,
+        problems=(p.NOT_READY,),
+    ),
+    Route("GET", "/metrics", system.metrics, "Prometheus metrics.", None, media="text/plain"),
+)

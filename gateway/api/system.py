@@ -1,0 +1,75 @@
+"""Alive, ready, metrics, the catalogue, the pool."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway import problems
+from gateway.api.jobs import json_response
+from gateway.api.models import HealthView, PoolView, ReadyView, WorksView, WorkView
+from gateway.catalogue import WorkEntry
+from gateway.context import GATEWAY
+from gateway.problems import Problem
+from ledger import book
+from ledger.database import DATABASE_AWAY
+from ledger.money import whole_sats
+from ledger.transfers import POOL, POOL_RESERVED
+from lightning.types import NodeUnavailable
+
+
+async def healthz(request: web.Request) -> web.Response:
+    return json_response(HealthView(status="ok").wire())
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Ready: the database answers, the node answers and is synced to its chain."""
+    gateway = request.app[GATEWAY]
+    if gateway.stopping.is_set():
+        raise Problem(problems.NOT_READY, "The gateway is stopping.")
+    try:
+        async with asyncio.timeout(5):
+            await gateway.pool.fetchval("select 1")
+            info = await gateway.node.get_info()
+    except NodeUnavailable as error:
+        raise Problem(problems.NOT_READY, f"The Lightning node does not answer: {error}") from None
+    except DATABASE_AWAY:
+        raise Problem(problems.NOT_READY, "The database or the node does not answer.") from None
+    if not info.synced_to_chain:
+        raise Problem(problems.NOT_READY, "The Lightning node is not synced to its chain yet.")
+    return json_response(ReadyView(status="ready", network=info.network, block_height=info.block_height).wire())
+
+
+async def metrics(request: web.Request) -> web.Response:
+    body = request.app[GATEWAY].metrics.render()
+    return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def work_view(entry: WorkEntry) -> WorkView:
+    return WorkView(
+        name=entry.name,
+        title=entry.title,
+        description=entry.description,
+        worker=entry.worker,
+        price=entry.price.model_dump(mode="json", exclude_none=True),
+        input_schema=entry.schema_of_input,
+        example=entry.example,
+    )
+
+
+async def works(request: web.Request) -> web.Response:
+    entries = request.app[GATEWAY].catalogue.works
+    return json_response(WorksView(works=[work_view(entry) for entry in entries]).wire())
+
+
+async def pool(request: web.Request) -> web.Response:
+    """What the free-tier pool can still reserve, and what it gave today."""
+    async with request.app[GATEWAY].pool.acquire() as conn:
+        balances = await book.balances(conn)
+    view = PoolView(
+        balance_sats=whole_sats(balances[POOL]),
+        reserved_sats=whole_sats(balances[POOL_RESERVED]),
+        absorbed_today_sats=0,
+    )
+    return json_response(view.wire())

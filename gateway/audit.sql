@@ -1,0 +1,185 @@
+-- name: check_a_settled_invoice_is_booked_once
+-- What LND says was paid on an invoice stands in the book, once and in full, and nothing else does.
+select encode(coalesce(invoice.payment_hash, ''), 'hex') || coalesce(transfer.cause_id, '') as subject,
+       format('invoice says %s msat, the book %s msat', invoice.amount_paid_msat, transfer.amount_msat) as detail
+from (select * from invoices where state = 'settled') as invoice
+full join (select * from transfers where cause_kind = 'settlement') as transfer
+    on transfer.cause_id = encode(invoice.payment_hash, 'hex')
+where invoice.amount_paid_msat is distinct from transfer.amount_msat
+   or transfer.debit <> 'node' or transfer.credit <> 'holding:' || invoice.job_id
+
+-- name: break_a_settled_invoice_is_booked_once
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('settlement', repeat('ab', 32), 'node', 'pool', 1000);
+
+-- name: break_a_settled_invoice_is_booked_once_2
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
+values ('self-test-self-test-self', 'x', '{}', 'awaiting_work_payment', 'gate', 1, 1, sha256('x'), '127.0.0.1');
+insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, state,
+                      payment_request, planned_expires_at, expires_at, amount_paid_msat, settled_at)
+values (sha256('self test'), 'self test', 'work', 'self-test-self-test-self', '127.0.0.1', 1000, 'x', 'settled', 'ln',
+        now(), now(), 1000, now());
+
+-- name: check_a_job_at_rest_holds_nothing
+-- A job that is waiting for payment or has ended holds no money; one that is executing holds all that was paid.
+select job.id as subject, format('%s holds %s msat, expected %s', job.state, held.msat, held.expected) as detail
+from jobs job
+cross join lateral (
+    select coalesce((select sum(amount_msat) from transfers where credit = 'holding:' || job.id), 0)
+         - coalesce((select sum(amount_msat) from transfers where debit = 'holding:' || job.id), 0) as msat,
+           case when job.state = 'executing' then coalesce((
+               select sum(invoice.amount_paid_msat) from invoices invoice
+               where invoice.job_id = job.id and invoice.state = 'settled' and not exists (
+                   select from refunds where cause = 'late:' || encode(invoice.payment_hash, 'hex'))), 0)
+           else 0 end as expected
+) as held
+where held.msat <> held.expected
+
+-- name: break_a_job_at_rest_holds_nothing
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into accounts (code, kind, limited) values ('holding:self-test-self-test-self', 'liability', true);
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('self_test', gen_random_uuid()::text, 'node', 'holding:self-test-self-test-self', 1);
+
+-- name: check_refunds_payable_are_the_open_refunds
+-- What the book owes to payers is the sum of the refunds that are not paid.
+select 'refunds_payable' as subject,
+       format('the book owes %s msat, open refunds are %s msat', book.msat, open.msat) as detail
+from (
+    select coalesce(sum(case when credit = 'refunds_payable' then amount_msat else -amount_msat end), 0) as msat
+    from transfers where 'refunds_payable' in (debit, credit)
+) as book, (
+    select coalesce(sum(amount_sats), 0) * 1000 as msat from refunds where state <> 'paid'
+) as open
+where book.msat <> open.msat
+
+-- name: break_refunds_payable_are_the_open_refunds
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('self_test', gen_random_uuid()::text, 'node', 'refunds_payable', 1000);
+
+-- name: check_a_refund_was_booked_as_owed
+-- Every refund has its debt in the book, once, over the same sum.
+select coalesce(refund.id, transfer.cause_id) as subject,
+       format('refund of %s sats, booked %s msat', refund.amount_sats, transfer.amount_msat) as detail
+from refunds refund
+full join (select * from transfers where cause_kind = 'refund_owed') as transfer on transfer.cause_id = refund.cause
+where (refund.amount_sats * 1000) is distinct from transfer.amount_msat
+   or transfer.credit <> 'refunds_payable' or transfer.debit <> 'holding:' || refund.job_id
+
+-- name: break_a_refund_was_booked_as_owed
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('refund_owed', 'rest:nobody', 'node', 'refunds_payable', 1000);
+
+-- name: check_a_paid_attempt_is_booked_with_its_fee
+-- What left the node for a refund stands in the book, with its routing fee, exactly once.
+select coalesce(attempt.id, paid.cause_id, fee.cause_id) as subject,
+       format('attempt paid %s sats + fee %s msat, booked %s + %s msat',
+              attempt.amount_sats, attempt.fee_msat, paid.amount_msat, fee.amount_msat) as detail
+from (select * from refund_attempts where state = 'paid') as attempt
+full join (select * from transfers where cause_kind = 'refund_paid') as paid on paid.cause_id = attempt.id
+full join (select * from transfers where cause_kind = 'routing_fee') as fee
+    on fee.cause_id = coalesce(attempt.id, paid.cause_id)
+where (attempt.amount_sats * 1000) is distinct from paid.amount_msat
+   or coalesce(attempt.fee_msat, 0) <> coalesce(fee.amount_msat, 0)
+
+-- name: break_a_paid_attempt_is_booked_with_its_fee
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('refund_paid', 'nobody', 'node', 'pool', 1000);
+
+-- name: break_a_paid_attempt_is_booked_with_its_fee_2
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('routing_fee', 'nobody', 'routing_fees', 'node', 1);
+
+-- name: check_a_refund_follows_its_attempt
+-- A refund is paid, paying or pending exactly as the attempt that claims it; the attempt pays the sum of its refunds.
+select refund.id as subject, format('%s, its attempt %s is %s', refund.state, attempt.id, attempt.state) as detail
+from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
+where refund.state <> case coalesce(attempt.state, 'none')
+    when 'paid' then 'paid' when 'unfinished' then 'paying' when 'frozen' then 'paying' else 'pending' end
+union all
+select attempt.id, format('attempt over %s sats claims %s sats', attempt.amount_sats, claimed.sats)
+from refund_attempts attempt
+cross join lateral (select coalesce(sum(amount_sats), 0) as sats from refunds where attempt_id = attempt.id) as claimed
+where attempt.state <> 'failed' and attempt.amount_sats <> claimed.sats
+
+-- name: break_a_refund_follows_its_attempt
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                             fee_limit_msat, expires_at)
+values ('self-test', 'self-test-self-test-self', 'ln', 'ln', sha256('self test'), 1, false, 0, now());
+
+-- name: break_a_refund_follows_its_attempt_2
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                             fee_limit_msat, expires_at, state, failure_reason)
+values ('self-test', 'self-test-self-test-self', 'ln', 'ln', sha256('self test'), 1, false, 0, now(), 'failed', 'x');
+insert into refunds (id, job_id, cause, amount_sats, state, attempt_id)
+values ('self-test', 'self-test-self-test-self', 'rest:self-test', 1, 'paying', 'self-test');
+
+-- name: check_paid_is_charged_or_owed_back
+-- For a job that has ended: all that was paid is its charge, its refunds and its sub-sat rest. No sat is left or added.
+select job.id as subject,
+       format('paid %s msat, charged %s, owed back %s, sub-sat %s', paid.msat, moved.charged, moved.owed, moved.rest) as detail
+from jobs job
+cross join lateral (
+    select coalesce(sum(amount_paid_msat), 0) as msat from invoices where job_id = job.id and state = 'settled'
+) as paid
+cross join lateral (
+    select coalesce(sum(amount_msat) filter (where cause_kind = 'charge'), 0) as charged,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'refund_owed'), 0) as owed,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'sub_sat'), 0) as rest
+    from transfers where debit = 'holding:' || job.id
+) as moved
+where job.state in ('complete', 'failed', 'rejected', 'expired')
+  and (paid.msat <> moved.charged + moved.owed + moved.rest
+       or moved.charged <> coalesce(job.user_charge_sats, 0) * 1000)
+
+-- name: break_paid_is_charged_or_owed_back
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address,
+                  result, actual_cost_sats, absorbed_sats, user_charge_sats)
+values ('self-test-self-test-self', 'x', '{}', 'complete', 'gate', 1, 1, sha256('x'), '127.0.0.1', '{}', 1, 0, 1);
+
+-- name: check_work_is_paid_for
+-- Nothing runs, or has run, that was neither paid in full nor served free; what waits or expired took no money for work.
+select job.id as subject, format('%s, paid %s of %s sats', job.state, paid.msat / 1000, job.work_amount_sats) as detail
+from jobs job
+cross join lateral (
+    select coalesce(sum(amount_paid_msat), 0) as msat from invoices where job_id = job.id and state = 'settled'
+) as paid
+where (job.state in ('executing', 'complete') and paid.msat < job.work_amount_sats * 1000)
+   or (job.state = 'awaiting_work_payment' and paid.msat > 0)
+
+-- name: break_work_is_paid_for
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
+values ('self-test-self-test-self', 'x', '{}', 'executing', 'gate', 1, 1, sha256('x'), '127.0.0.1');
+
+-- name: check_the_node_account_is_what_moved_over_lightning
+-- The book's node account is settled − refunded − routing fees, hash by hash.
+select 'node' as subject, format('the book says %s msat, the payments %s msat', book.msat, payments.msat) as detail
+from (
+    select coalesce(sum(case when debit = 'node' then amount_msat else -amount_msat end), 0) as msat
+    from transfers where 'node' in (debit, credit)
+) as book, (
+    select coalesce((select sum(amount_paid_msat) from invoices where state = 'settled'), 0)
+         - coalesce((select sum(amount_sats * 1000 + fee_msat) from refund_attempts where state = 'paid'), 0) as msat
+) as payments
+where book.msat <> payments.msat
+
+-- name: break_the_node_account_is_what_moved_over_lightning
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('self_test', gen_random_uuid()::text, 'node', 'capital', 1);
+
+-- name: check_an_expired_job_has_no_open_invoice
+-- `expired` is said only when LND can no longer take money for the job.
+select job.id as subject, format('invoice %s is %s', encode(invoice.payment_hash, 'hex'), invoice.state) as detail
+from jobs job join invoices invoice on invoice.job_id = job.id
+where job.state = 'expired' and invoice.state in ('planned', 'open')
+
+-- name: break_an_expired_job_has_no_open_invoice
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
+values ('self-test-self-test-self', 'x', '{}', 'expired', 'gate', 1, 1, sha256('x'), '127.0.0.1');
+insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
+values (sha256('self test'), 'self test', 'work', 'self-test-self-test-self', '127.0.0.1', 1000, 'x', now());

@@ -1,0 +1,193 @@
+"""`boltworks.toml` as frozen objects: `[pool]`, `[[tier]]`, `[[work]]`. Amounts are whole sats, shares Decimals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+
+from gateway.catalogue.own_schemas import http_schema, openai_schema, pdf_schema
+
+MAX_AMOUNT_SATS = 1_000_000_000
+MAX_OUTPUT_TOKENS = 10_000_000
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 small letters, digits or '-', not starting with '-'")
+    return value
+
+
+def _environment_name(value: str) -> str:
+    if not _ENVIRONMENT_NAME.fullmatch(value):
+        raise ValueError("must be the name of an environment variable that holds the key, not the key itself")
+    return value
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError("must be an http:// or https:// address")
+    if parts.fragment:
+        raise ValueError("must not have a fragment ('#…')")
+    return value
+
+
+def _decimal(value: object) -> object:
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _printable_line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be one line of text")
+    return value
+
+
+Name = Annotated[StrictStr, AfterValidator(_name)]
+Line = Annotated[StrictStr, Field(max_length=200), AfterValidator(_printable_line)]
+HttpUrl = Annotated[StrictStr, Field(max_length=2000), AfterValidator(_http_url)]
+PriceSats = Annotated[StrictInt, Field(ge=1, le=MAX_AMOUNT_SATS)]
+LimitSats = Annotated[StrictInt, Field(ge=0, le=MAX_AMOUNT_SATS)]
+Share = Annotated[Decimal, BeforeValidator(_decimal), Field(strict=True, ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSettings(_Table):
+    """The free tier's money: what flows in, and how fast it may flow out. An absent cap is no cap."""
+
+    share_of_revenue: Share = Decimal(0)
+    daily_cap_sats: LimitSats | None = None
+    per_address_cap_sats: LimitSats | None = None
+
+
+class Tier(_Table):
+    """What an identity that has paid and stayed long enough is given. `pool_share`: 0 … 1 of an estimate."""
+
+    name: Name
+    min_paid_sats: LimitSats
+    min_days_known: Annotated[StrictInt, Field(ge=0, le=36_500)] = 0
+    daily_limit_sats: LimitSats
+    pool_share: Share
+
+
+class FlatPrice(_Table):
+    estimate_sats: PriceSats
+
+
+class TokenPrice(_Table):
+    per_1k_input_tokens_sats: PriceSats
+    per_1k_output_tokens_sats: PriceSats
+    max_output_tokens: Annotated[StrictInt, Field(ge=1, le=MAX_OUTPUT_TOKENS)]
+
+
+class PagePrice(_Table):
+    per_page_sats: PriceSats
+
+
+class _Work(_Table):
+    name: Name
+    title: Line
+    description: Annotated[StrictStr, Field(max_length=2000)] = ""
+    example: dict[str, Any] | None = None
+    input_schema: dict[str, Any] | None = None
+
+
+class HttpWork(_Work):
+    """The operator's own service. `timeout_s` limits one attempt, from connecting to the answer's last byte."""
+
+    worker: Literal["http"]
+    url: HttpUrl
+    price: FlatPrice
+    timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 300
+
+    @property
+    def schema_of_input(self) -> dict[str, Any]:
+        return self.input_schema or http_schema()
+
+
+class OpenAiWork(_Work):
+    """An OpenAI-compatible endpoint. `api_key_env` names the environment variable that holds its key."""
+
+    worker: Literal["openai"]
+    base_url: HttpUrl
+    model: Line
+    price: TokenPrice
+    api_key_env: Annotated[StrictStr, AfterValidator(_environment_name)] | None = None
+    timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 300
+
+    @property
+    def schema_of_input(self) -> dict[str, Any]:
+        return self.input_schema or openai_schema(self.price.max_output_tokens)
+
+
+class PdfWork(_Work):
+    """The embedded worker: Markdown to PDF."""
+
+    worker: Literal["pdf"]
+    price: PagePrice
+
+    @property
+    def schema_of_input(self) -> dict[str, Any]:
+        return self.input_schema or pdf_schema()
+
+
+WorkEntry: TypeAlias = HttpWork | OpenAiWork | PdfWork
+"""One work that is sold. `schema_of_input` is what `/api/works` shows: the entry's own, else its worker's."""
+
+
+def _rising(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+    _unique(tiers)
+    for lower, upper in pairwise(tiers):
+        needed = (upper.min_paid_sats, upper.min_days_known)
+        if needed == (lower.min_paid_sats, lower.min_days_known) or upper.min_paid_sats < lower.min_paid_sats:
+            raise ValueError(
+                f"must stand in rising order: {upper.name!r} comes after {lower.name!r} but needs no more"
+            )
+    return tiers
+
+
+def _unique(entries: tuple[Tier, ...] | tuple[WorkEntry, ...]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.name in seen:
+            raise ValueError(f"has the name {entry.name!r} twice")
+        seen.add(entry.name)
+
+
+def _offered(works: tuple[WorkEntry, ...]) -> tuple[WorkEntry, ...]:
+    _unique(works)
+    return works
+
+
+class Catalogue(_Table):
+    """Everything an operator wrote. `settings` belongs to the settings' own reader."""
+
+    pool: PoolSettings = PoolSettings()
+    tiers: Annotated[tuple[Tier, ...], Field(alias="tier"), AfterValidator(_rising)] = ()
+    works: Annotated[
+        tuple[Annotated[WorkEntry, Field(discriminator="worker")], ...],
+        Field(alias="work", min_length=1),
+        AfterValidator(_offered),
+    ]
+    settings: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
+
+    def find(self, name: str) -> WorkEntry | None:
+        return next((entry for entry in self.works if entry.name == name), None)
+
+    def names(self) -> Iterator[str]:
+        return (entry.name for entry in self.works)

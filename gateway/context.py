@@ -1,0 +1,59 @@
+"""What every handler and task shares: one object, made once at start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from gateway.catalogue import Catalogue
+from gateway.jobs.create import InvoiceLimits
+from gateway.live import Hub
+from gateway.metrics import Metrics
+from gateway.refunds.claim import FeeLimit
+from gateway.settings import Settings
+from gateway.work.worker import Worker
+from ledger.database import Pool
+from lightning.node import Node
+
+
+@dataclass(slots=True)
+class Gateway:
+    settings: Settings
+    catalogue: Catalogue
+    pool: Pool
+    node: Node
+    session: aiohttp.ClientSession
+    workers: Mapping[str, Worker]
+    installation_id: str
+    metrics: Metrics = field(default_factory=Metrics)
+    hub: Hub = field(default_factory=Hub)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    sweep_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    refund_wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def token_secret(self) -> str:
+        return self.settings.token_secret.get_secret_value()
+
+    @property
+    def webhook_secret(self) -> str:
+        return self.settings.webhook_secret.get_secret_value()
+
+    @property
+    def invoice_limits(self) -> InvoiceLimits:
+        return InvoiceLimits(self.settings.invoice_expiry_s, self.settings.open_invoices_per_address)
+
+    @property
+    def fee_limit(self) -> FeeLimit:
+        return FeeLimit(self.settings.refund_fee_limit_sats, self.settings.refund_fee_limit_percent)
+
+    def memo(self, title: str) -> str:
+        """What the payer's wallet shows; the id tells which database an invoice belongs to."""
+        return f"{title} (boltworks {self.installation_id})"
+
+
+GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)

@@ -1,0 +1,24 @@
+"""Executing jobs must have a live task. One that lost it (a handler that raised, a deleted row) is enqueued again."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.execution.queue import enqueue
+from gateway.metrics import Metrics
+from ledger import sql
+from ledger.database import Pool
+
+_q = sql.load("gateway.execution")
+log = logging.getLogger(__name__)
+
+
+async def requeue_orphans(pool: Pool, metrics: Metrics) -> list[str]:
+    """Answers the jobs that got a new task. The queue's unique key keeps a race from making two."""
+    async with pool.acquire() as conn, conn.transaction():
+        orphans = [row["id"] for row in await conn.fetch(_q.orphans)]
+        for job_id in orphans:
+            await enqueue(conn, job_id)
+            metrics.orphans.inc()
+            log.warning("job had no task, enqueued again", extra={"job_id": job_id})
+        return orphans

@@ -1,0 +1,88 @@
+"""PgQueuer in our database: tasks are enqueued in the caller's transaction and never vanish unnoticed.
+
+PgQueuer 1.6 deletes a task whose handler raises; ours are held (`on_failure="hold"`), and the sweep for
+executing jobs without a live task enqueues such a job again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver, AsyncpgPoolDriver
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Job as Task
+
+from ledger.database import Connection, Pool
+
+log = logging.getLogger(__name__)
+
+ENTRYPOINT = "work"
+
+
+class HandBack(Exception):
+    """The process stops: the task goes back into the queue unharmed."""
+
+
+async def install_queue(conn: Connection) -> None:
+    """The queue's own schema, brought up to this release of PgQueuer; part of `migrate`, under its lock."""
+    queries = Queries(AsyncpgDriver(_raw(conn)))
+    if await queries.schema_is_installed():
+        await queries.upgrade()
+    else:
+        await queries.install()
+
+
+async def enqueue(conn: Connection, job_id: str) -> None:
+    """One live task per job, in the caller's transaction."""
+    await Queries(AsyncpgDriver(_raw(conn))).enqueue(
+        ENTRYPOINT, job_id.encode(), dedupe_key=f"job:{job_id}", on_conflict="skip"
+    )
+
+
+async def run_queue(
+    pool: Pool,
+    handle: Callable[[str], Awaitable[None]],
+    *,
+    concurrent: int,
+    heartbeat_timeout_s: float,
+    stopping: asyncio.Event,
+) -> None:
+    """Take tasks until `stopping` is set; then wait for those that run (the handler hands back in time).
+
+    Tasks of a dead process are taken up again after `heartbeat_timeout_s`.
+    """
+    manager = QueueManager(Queries(AsyncpgPoolDriver(pool)))
+
+    @manager.entrypoint(ENTRYPOINT, on_failure="hold", accepts_context=False)
+    async def work(task: Task) -> None:
+        try:
+            await handle((task.payload or b"").decode())
+        except HandBack:
+            raise RetryRequested(timedelta(0), "the process is stopping") from None
+
+    async def stop() -> None:
+        await stopping.wait()
+        manager.shutdown.set()
+
+    stopper = asyncio.create_task(stop())
+    try:
+        await manager.run(
+            dequeue_timeout=timedelta(seconds=min(5.0, heartbeat_timeout_s / 2)),
+            batch_size=10,
+            max_concurrent_tasks=concurrent,
+            shutdown_on_listener_failure=True,
+            heartbeat_timeout=timedelta(seconds=heartbeat_timeout_s),
+        )
+    finally:
+        stopper.cancel()
+
+
+def _raw(conn: Connection) -> Any:
+    """PgQueuer's driver is typed for a bare connection; a pool's proxy has the same methods."""
+    return conn

@@ -1,0 +1,24 @@
+"""Random ids, and the bearer tokens that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+
+
+def new_id() -> str:
+    """128 random bits, 22 characters that are safe in a URL."""
+    return secrets.token_urlsafe(16)
+
+
+def bearer_token(token_secret: str, kind: str, resource_id: str) -> str:
+    """The token of a resource: HMAC of the secret over kind and id, so that a repeated answer holds the same one."""
+    mac = hmac.new(token_secret.encode(), f"{kind}:{resource_id}".encode(), hashlib.sha256).digest()
+    return f"bw_{kind}_{urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def token_hash(token: str) -> bytes:
+    """What is stored of a token, and what decides."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,1 @@
+"""A job from its price to its end: create, pay, finish. Each step is one transaction."""

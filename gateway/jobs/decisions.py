@@ -1,0 +1,114 @@
+"""What happens to a job and to its money, as pure functions. The transactions apply what these return.
+
+Rules: ARCHITECTURE.md, "Money rules" and "States". Amounts in sats unless the name says msat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from ledger.money import Msat, sats_to_msat, sub_sat_rest, whole_sats
+
+
+class JobState(StrEnum):
+    AWAITING_EVAL_PAYMENT = "awaiting_eval_payment"
+    EVALUATING = "evaluating"
+    AWAITING_WORK_PAYMENT = "awaiting_work_payment"
+    EXECUTING = "executing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+TERMINAL = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.REJECTED, JobState.EXPIRED})
+
+
+class RefundState(StrEnum):
+    NONE = "none"
+    PENDING = "pending"
+    PAYING = "paying"
+    PAID = "paid"
+
+
+# --- an invoice of the job settled -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWork:
+    """The price is paid: the job executes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OweBack:
+    """Paid when no work is to be had for it (late, or a second time): all of it is owed back, the state stays."""
+
+    refund_sats: int
+    sub_sat_msat: Msat
+
+
+OnSettlement: TypeAlias = StartWork | OweBack
+
+
+def on_settlement(state: JobState, amount_msat: int, paid_msat: int) -> OnSettlement:
+    """A settled invoice is always honoured: the work runs, or a refund is owed. Terminal states never reopen."""
+    if state is JobState.AWAITING_WORK_PAYMENT and paid_msat >= amount_msat:
+        return StartWork()
+    return OweBack(whole_sats(paid_msat), sub_sat_rest(paid_msat))
+
+
+# --- the work ended ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    actual_cost_sats: int
+    absorbed_sats: int
+    user_charge_sats: int
+    refund_sats: int
+    sub_sat_msat: Msat
+    overrun_sats: int
+
+
+def on_work_done(*, estimate_sats: int, reserved_sats: int, paid_msat: int, metered_sats: int) -> Completion:
+    """The work succeeded at a metered cost.
+
+    The actual cost is capped at the estimate, what exceeds it is the operator's overrun.
+    absorbed = min(actual, reserved); user charge = max(0, actual - absorbed), and never more than was paid;
+    refund = paid - user charge, in whole sats.
+    """
+    actual = min(metered_sats, estimate_sats)
+    absorbed = min(actual, reserved_sats)
+    charge = min(max(0, actual - absorbed), whole_sats(paid_msat))
+    rest_msat = paid_msat - sats_to_msat(charge)
+    return Completion(
+        actual_cost_sats=actual,
+        absorbed_sats=absorbed,
+        user_charge_sats=charge,
+        refund_sats=whole_sats(rest_msat),
+        sub_sat_msat=sub_sat_rest(rest_msat),
+        overrun_sats=metered_sats - actual,
+    )
+
+
+def on_work_failed(paid_msat: int) -> OweBack:
+    """Work that fails costs nothing: everything paid is owed back."""
+    return OweBack(whole_sats(paid_msat), sub_sat_rest(paid_msat))
+
+
+# --- what a job says of its refunds ------------------------------------------------------------------------
+
+
+def refund_summary(refunds: Iterable[tuple[RefundState, int]]) -> tuple[RefundState, int]:
+    """`(refundState, refundAmountSats)`: the open sum, or the total once all are paid; paying > pending > paid."""
+    known = list(refunds)
+    states = {state for state, _ in known}
+    for state in (RefundState.PAYING, RefundState.PENDING):
+        if state in states:
+            return state, sum(amount for s, amount in known if s is not RefundState.PAID)
+    if RefundState.PAID in states:
+        return RefundState.PAID, sum(amount for _, amount in known)
+    return RefundState.NONE, 0

@@ -1,0 +1,99 @@
+"""The work ended: one guarded transaction moves the state, posts the charge and owes the rest back.
+
+Every run of the worker has a number. A result that carries another number than the job's is late: discarded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from gateway.jobs.decisions import JobState, on_work_done, on_work_failed
+from gateway.jobs.settle import owe
+from ledger import book, sql, transfers
+from ledger.database import Connection, Pool, from_jsonb, to_jsonb
+from ledger.money import sats_to_msat
+
+_q = sql.load("gateway.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the worker for a job."""
+
+    job_id: str
+    work: str
+    input: Any
+    estimate_sats: int
+    attempt: int
+    lost_runs: int
+    """Earlier runs that nobody ended: their process died."""
+
+
+async def begin_run(pool: Pool, job_id: str) -> Run | None:
+    """Number the next run. None: the job does not execute (any more), there is nothing to do."""
+    row = await pool.fetchrow(_q.next_run, job_id)
+    if row is None:
+        return None
+    lost = row["attempt"] - 1 - row["handed_back"]
+    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost)
+
+
+async def hand_back(pool: Pool, run: Run) -> None:
+    """This process stops: the run is given back unharmed and does not count as lost."""
+    await pool.execute(_q.hand_back, run.job_id, run.attempt)
+
+
+async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_of_revenue: Decimal) -> bool:
+    """The work succeeded at `metered_sats` (uncapped). False: the result came late and was discarded."""
+    async with pool.acquire() as conn, conn.transaction():
+        paid_msat = await _lock_running(conn, run)
+        if paid_msat is None:
+            return False
+        done = on_work_done(
+            estimate_sats=run.estimate_sats, reserved_sats=0, paid_msat=paid_msat, metered_sats=metered_sats
+        )
+        charge_msat = sats_to_msat(done.user_charge_sats)
+        cause = f"rest:{run.job_id}"
+        await book.post(
+            conn,
+            [
+                *transfers.charge(run.job_id, charge_msat, int(charge_msat * share_of_revenue)),
+                *transfers.overrun(run.job_id, sats_to_msat(done.overrun_sats)),
+                *transfers.owed_back(cause, run.job_id, sats_to_msat(done.refund_sats), done.sub_sat_msat),
+            ],
+        )
+        await conn.execute(
+            _q.complete_job,
+            run.job_id,
+            run.attempt,
+            to_jsonb(result),
+            done.actual_cost_sats,
+            done.absorbed_sats,
+            done.user_charge_sats,
+        )
+        await owe(conn, run.job_id, cause, done.refund_sats)
+        return True
+
+
+async def fail(pool: Pool, run: Run, reason: str) -> bool:
+    """The work failed: everything paid for it is owed back. False: it came late and was discarded."""
+    async with pool.acquire() as conn, conn.transaction():
+        paid_msat = await _lock_running(conn, run)
+        if paid_msat is None:
+            return False
+        back = on_work_failed(paid_msat)
+        cause = f"failed:{run.job_id}"
+        await book.post(conn, transfers.owed_back(cause, run.job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat))
+        await conn.execute(_q.fail_job, run.job_id, run.attempt, reason)
+        await owe(conn, run.job_id, cause, back.refund_sats)
+        return True
+
+
+async def _lock_running(conn: Connection, run: Run) -> int | None:
+    """Lock the job; what is held for it in msat, or None when this run is not its current one."""
+    job = await conn.fetchrow(_q.lock_job, run.job_id)
+    if job is None or job["state"] != JobState.EXECUTING or job["attempt"] != run.attempt:
+        return None
+    return int(await conn.fetchval(_q.holding_msat, transfers.holding(run.job_id)))

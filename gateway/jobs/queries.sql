@@ -1,0 +1,127 @@
+-- name: insert_job
+-- The job and its planned invoice are stored before LND is asked, in one transaction.
+insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
+                  client_address, refund_to)
+values ($1, $2, $3, 'awaiting_work_payment', $4, $5, $6, $7, $8, $9, $10)
+
+-- name: insert_invoice
+-- The preimage is stored first: an answer of LND that is lost can be asked for again.
+insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
+values ($1, $2, 'work', $3, $4, $5, $6, now() + make_interval(secs => $7))
+
+-- name: open_invoice
+-- What LND answered. A settlement that was quicker has set a later state, which stays.
+update invoices set
+    state = case when state = 'planned' then 'open' else state end,
+    payment_request = $2, expires_at = $3, updated_at = now()
+where payment_hash = $1
+
+-- name: planned_invoice
+-- The invoice of a job whose creation was interrupted, as long as its preimage may still be used.
+select payment_hash, preimage, amount_msat, memo, state,
+       ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices where job_id = $1 order by created_at desc limit 1
+
+-- name: open_invoices_of_address
+-- Counted up to the cap only.
+select count(*) from (
+    select from invoices where client_address = $1 and state in ('planned', 'open') limit $2
+) as counted
+
+-- name: open_invoices
+select count(*) from invoices where state in ('planned', 'open')
+
+-- name: job
+-- Everything that a reader of a job sees, in one statement.
+select job.*,
+       (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
+        where refund.job_id = job.id) as refunds,
+       (select attempt.failure_reason from refund_attempts attempt where attempt.job_id = job.id
+        order by attempt.created_at desc limit 1) as refund_failure,
+       invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
+       invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
+       invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
+from jobs job
+left join lateral (
+    select * from invoices where invoices.job_id = job.id and payment_request is not null
+    order by created_at desc limit 1
+) as invoice on true
+where job.id = $1
+
+-- name: job_exists
+select token_hash from jobs where id = $1
+
+-- name: payment_proof
+-- Proof of payment: both halves belong to one settled invoice of this job.
+select preimage, payment_request from invoices where job_id = $1 and state = 'settled'
+
+-- name: invoice_of_hash
+-- Which job an invoice belongs to, before anything is locked (locks go job first).
+select job_id, state from invoices where payment_hash = $1
+
+-- name: lock_job
+select id, state, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input
+from jobs where id = $1 for no key update
+
+-- name: lock_invoice
+select payment_hash, state, amount_msat from invoices where payment_hash = $1 for no key update
+
+-- name: settle_invoice
+-- Guarded: only one settlement of a hash is ever recorded.
+update invoices set state = 'settled', amount_paid_msat = $2, settle_index = $3, settled_at = $4,
+    payment_request = coalesce(payment_request, $5), expires_at = coalesce(expires_at, $6), updated_at = now()
+where payment_hash = $1 and state <> 'settled'
+returning job_id
+
+-- name: start_work
+update jobs set state = 'executing', updated_at = now()
+where id = $1 and state = 'awaiting_work_payment' returning id
+
+-- name: insert_refund
+-- One debt, one cause.
+insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
+
+-- name: next_run
+-- Each run of the worker has a number of its own; results of earlier runs are late from here on.
+update jobs set attempt = attempt + 1, updated_at = now()
+where id = $1 and state = 'executing'
+returning id, work, input, estimate_sats, attempt, handed_back
+
+-- name: hand_back
+update jobs set handed_back = handed_back + 1 where id = $1 and state = 'executing' and attempt = $2
+
+-- name: holding_msat
+-- What is held for the job: all that was paid for its work and not owed back already. Read under the job's lock.
+select coalesce((select balance_msat from accounts where code = $1), 0)
+
+-- name: complete_job
+update jobs set state = 'complete', result = $3, actual_cost_sats = $4, absorbed_sats = $5, user_charge_sats = $6,
+    updated_at = now()
+where id = $1 and state = 'executing' and attempt = $2 returning id
+
+-- name: fail_job
+update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()
+where id = $1 and state = 'executing' and attempt = $2 returning id
+
+-- name: cancel_invoice
+-- LND said CANCELED, or does not know it past its expiry: from here on it can not be paid.
+update invoices set state = 'canceled', updated_at = now()
+where payment_hash = $1 and state in ('planned', 'open') returning job_id
+
+-- name: expire_job
+-- Only when no invoice of the job can be paid any more.
+update jobs set state = 'expired', updated_at = now()
+where id = $1 and state = 'awaiting_work_payment'
+  and not exists (select from invoices where job_id = $1 and state in ('planned', 'open', 'settled'))
+returning id
+
+-- name: open_invoices_of_job
+select payment_hash, state from invoices where job_id = $1 and state in ('planned', 'open')
+
+-- name: invoices_to_look_up
+-- Our own invoices that are not final, oldest look first; planned ones only once their creation must be over.
+select payment_hash, state, planned_expires_at < now() as past_expiry
+from invoices
+where state = 'open' or (state = 'planned' and created_at < now() - interval '30 seconds')
+order by created_at
+limit $1 offset $2

@@ -1,0 +1,69 @@
+"""A job as its reader sees it: one statement, one pure mapping to the wire's `Job`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from gateway.api.models import InvoiceView, JobView
+from gateway.jobs.decisions import RefundState, refund_summary
+from ledger import sql
+from ledger.database import Pool, from_jsonb
+from ledger.money import whole_sats
+
+_q = sql.load("gateway.jobs")
+
+
+async def read_job(pool: Pool, job_id: str) -> JobView | None:
+    row = await pool.fetchrow(_q.job, job_id)
+    return None if row is None else job_view(row)
+
+
+def job_view(row: Mapping[str, Any]) -> JobView:
+    refund_state, refund_sats = refund_summary(
+        (RefundState(state), sats) for state, sats in from_jsonb(row["refunds"]) or ()
+    )
+    return JobView(
+        id=row["id"],
+        work=row["work"],
+        state=row["state"],
+        serve=row["serve"],
+        estimate_sats=row["estimate_sats"],
+        absorb_sats=row["absorb_sats"],
+        work_amount_sats=row["work_amount_sats"],
+        invoice=_invoice_view(row),
+        result=from_jsonb(row["result"]),
+        actual_cost_sats=row["actual_cost_sats"],
+        absorbed_sats=row["absorbed_sats"],
+        user_charge_sats=row["user_charge_sats"],
+        refund_state=refund_state.value,
+        refund_amount_sats=refund_sats,
+        refund_to=row["refund_to"],
+        refund_problem=_refund_problem(row, refund_state),
+        failure_reason=row["failure_reason"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _invoice_view(row: Mapping[str, Any]) -> InvoiceView | None:
+    if row["invoice_request"] is None:
+        return None
+    expires_at: datetime = row["invoice_expires_at"]
+    paid_msat = row["invoice_paid_msat"]
+    return InvoiceView(
+        payment_request=row["invoice_request"],
+        payment_hash=row["invoice_hash"],
+        amount_sats=whole_sats(row["invoice_amount_msat"]),
+        expires_at=expires_at,
+        state="open" if row["invoice_state"] == "planned" else row["invoice_state"],
+        amount_paid_sats=None if paid_msat is None else whole_sats(paid_msat),
+    )
+
+
+def _refund_problem(row: Mapping[str, Any], state: RefundState) -> str | None:
+    """Why a refund still waits: the last attempt's end, or what is wrong with the destination on file."""
+    if state is not RefundState.PENDING:
+        return None
+    return row["refund_to_error"] or row["refund_failure"]

@@ -1,0 +1,67 @@
+"""Who waits for a job hears of its change: one listening connection per process, however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from ledger.database import Pool
+
+CHANNEL = "boltworks_job"
+
+
+class Hub:
+    """`watch(job_id)` gives an event that is set at each change of the job, and after a lost connection."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._any: set[asyncio.Event] = set()
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[job_id].discard(event)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+    def wake_on_any(self, event: asyncio.Event) -> None:
+        """Set the event at every change of any job (the refund executor waits so)."""
+        self._any.add(event)
+
+    async def run(self, pool: Pool) -> None:
+        """Listen until cancelled; falls when the connection is lost (the supervisor starts it again)."""
+        async with self._listening(pool) as lost:
+            self._wake_all()
+            await lost.wait()
+            raise ConnectionError("the listening connection was lost")
+
+    @asynccontextmanager
+    async def _listening(self, pool: Pool) -> AsyncIterator[asyncio.Event]:
+        lost = asyncio.Event()
+
+        def tell(_: object) -> None:
+            lost.set()
+
+        async with pool.acquire() as conn:
+            conn.add_termination_listener(tell)
+            await conn.add_listener(CHANNEL, self._heard)
+            try:
+                yield lost
+            finally:
+                if not conn.is_closed():
+                    conn.remove_termination_listener(tell)
+                    await conn.remove_listener(CHANNEL, self._heard)
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        for event in (*self._waiting.get(str(payload), ()), *self._any):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for event in (*(e for events in self._waiting.values() for e in events), *self._any):
+            event.set()

@@ -1,0 +1,34 @@
+"""The pages for people: the same use cases as the API, rendered on the server."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.pages import demo_wallet, docs, errors, job, rendering, start
+
+__all__ = ["add_pages"]
+
+
+def add_pages(app: web.Application) -> None:
+    """Every page's route, its templates, its static files and its headers."""
+    rendering.set_up(app)
+    demo_wallet.set_up(app)
+    app.middlewares.append(errors.unknown_pages)
+    page = errors.as_page
+    add = app.router
+    add.add_get("/", page(start.show))
+    add.add_post("/estimate", page(start.estimate))
+    add.add_get("/estimate", page(start.go_to_start))
+    add.add_post("/jobs", page(start.buy_job))
+    add.add_get("/jobs", page(start.go_to_start))
+    add.add_get("/jobs/{id}", page(job.show))
+    add.add_get("/jobs/{id}/fragment", page(job.fragment))
+    add.add_get("/jobs/{id}/events", job.events, allow_head=False)
+    add.add_get("/jobs/{id}/result", page(job.result))
+    add.add_post("/jobs/{id}/open", page(job.open_with_proof))
+    add.add_post("/jobs/{id}/cancel", page(job.cancel_job))
+    add.add_post("/jobs/{id}/refund", page(job.refund_job))
+    add.add_post("/jobs/{id}/demo-pay", page(job.demo_pay))
+    add.add_post("/jobs/{id}/demo-refund", page(job.demo_refund))
+    add.add_get("/docs", page(docs.show))
+    add.add_get("/static/{file}", rendering.static)

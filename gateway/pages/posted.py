@@ -1,0 +1,24 @@
+"""Reading a posted form: bounded, text only, nothing that the database could not keep."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway import problems
+from gateway.problems import Problem
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The posted form, text only. Raises Problem for what no browser sends from our pages."""
+    try:
+        posted = await request.post()
+    except (ValueError, LookupError) as error:
+        raise Problem(problems.INVALID_REQUEST, "The form could not be read.") from error
+    typed: dict[str, str] = {}
+    for name, value in posted.items():
+        if not isinstance(value, str) or name in typed:
+            raise Problem(problems.INVALID_REQUEST, "The form could not be read.")
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise Problem(problems.INVALID_REQUEST, "The text holds a character that can not be kept.")
+        typed[name] = value
+    return typed

@@ -1,0 +1,174 @@
+"""A job in plain words: where it stands on its line of steps, what that means, and what it did to the money. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.api.models import JobView
+from gateway.pages.rendering import sats
+
+StepState = Literal["done", "current", "todo", "failed", "skipped"]
+Tone = Literal["ask", "busy", "good", "bad", "quiet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    state: StepState
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the receipt."""
+
+    label: str
+    amount_sats: int
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    headline: str
+    text: str
+    tone: Tone
+    steps: tuple[Step, ...]
+    receipt: tuple[Line, ...]
+    moving: bool
+    """Something will change by itself: the page without JavaScript reloads."""
+
+
+def story(job: JobView) -> Story:
+    headline, text, tone = _words(job)
+    moving = job.state in ("awaiting_eval_payment", "evaluating", "awaiting_work_payment", "executing")
+    return Story(headline, text, tone, _steps(job), _receipt(job), moving or job.refund_state == "paying")
+
+
+def _words(job: JobView) -> tuple[str, str, Tone]:
+    match job.state:
+        case "awaiting_eval_payment" | "awaiting_work_payment":
+            return _waiting_for_payment(job)
+        case "evaluating":
+            return "Your input is being looked at", "The price follows in a moment.", "busy"
+        case "executing":
+            text = "Your payment arrived and the work is running. This page follows it; you need not reload."
+            return "Working on it", text, "busy"
+        case "complete":
+            return _complete(job)
+        case "failed" | "rejected":
+            what = "The work was not done" if job.state == "rejected" else "The work failed"
+            return what, f"You pay nothing. {_refund_text(job, 'Everything you paid')}".strip(), "bad"
+        case "expired":
+            return _expired(job)
+
+
+def _waiting_for_payment(job: JobView) -> tuple[str, str, Tone]:
+    if job.invoice is None:
+        text = "Our Lightning node has not made your invoice yet. Nothing is to be paid until it is here."
+        return "Your invoice is on its way", text, "busy"
+    headline = f"Pay {sats(job.invoice.amount_sats)} to start"
+    return headline, "The work starts by itself once your payment arrives. What it does not use is yours again.", "ask"
+
+
+def _complete(job: JobView) -> tuple[str, str, Tone]:
+    cost = f"It cost you {sats(job.user_charge_sats or 0)}."
+    headline = {
+        "none": "Done",
+        "pending": f"Done, and {sats(job.refund_amount_sats)} are yours to take back",
+        "paying": f"Done, and {sats(job.refund_amount_sats)} are on their way to you",
+        "paid": f"Done, and {sats(job.refund_amount_sats)} went back to you",
+    }[job.refund_state]
+    return headline.replace("1 sat are", "1 sat is"), f"{cost} {_refund_text(job, 'The rest')}".strip(), "good"
+
+
+def _expired(job: JobView) -> tuple[str, str, Tone]:
+    if job.refund_state == "none":
+        text = "The invoice was cancelled, or ran out before it was paid. Nothing was charged, and it can not be paid now."
+        return "This job ended unpaid", text, "quiet"
+    text = f"Your payment came after the job had ended. {_refund_text(job, 'Everything you paid')}"
+    return "Paid too late", text, "bad"
+
+
+def _refund_text(job: JobView, what: str) -> str:
+    match job.refund_state:
+        case "pending":
+            return f"{what}, {sats(job.refund_amount_sats)}, waits for you here until you take it."
+        case "paying":
+            return f"{what}, {sats(job.refund_amount_sats)}, is being sent to your wallet."
+        case "paid":
+            return f"{what}, {sats(job.refund_amount_sats)}, was sent to your wallet."
+        case _:
+            return "Nothing is left over." if job.state == "complete" else ""
+
+
+def _steps(job: JobView) -> tuple[Step, ...]:
+    return (
+        Step("Price", "done", f"at most {sats(job.estimate_sats)}"),
+        _pay_step(job),
+        _work_step(job),
+        _result_step(job),
+        _refund_step(job),
+    )
+
+
+def _paid_sats(job: JobView) -> int:
+    return (job.invoice.amount_paid_sats if job.invoice else None) or 0
+
+
+def _pay_step(job: JobView) -> Step:
+    if job.state in ("awaiting_eval_payment", "awaiting_work_payment"):
+        return Step("Pay", "current", "waiting")
+    if job.state == "expired" and not _paid_sats(job):
+        return Step("Pay", "failed", "not paid")
+    paid = _paid_sats(job)
+    return Step("Pay", "done", f"{sats(paid)} paid" if paid else "paid by the pool")
+
+
+def _work_step(job: JobView) -> Step:
+    match job.state:
+        case "executing" | "evaluating":
+            return Step("Work", "current", "running")
+        case "complete":
+            return Step("Work", "done", f"cost {sats(job.actual_cost_sats or 0)}")
+        case "failed" | "rejected":
+            return Step("Work", "failed", job.state)
+        case "expired":
+            return Step("Work", "skipped", "never started")
+        case _:
+            return Step("Work", "todo", "")
+
+
+def _result_step(job: JobView) -> Step:
+    if job.state == "complete":
+        return Step("Result", "done", "ready")
+    if job.state in ("failed", "rejected", "expired"):
+        return Step("Result", "skipped", "none")
+    return Step("Result", "todo", "")
+
+
+def _refund_step(job: JobView) -> Step:
+    match job.refund_state:
+        case "pending":
+            return Step("Refund", "current", f"{sats(job.refund_amount_sats)} for you")
+        case "paying":
+            return Step("Refund", "current", "sending")
+        case "paid":
+            return Step("Refund", "done", f"{sats(job.refund_amount_sats)} sent")
+    ended = job.state in ("complete", "failed", "rejected", "expired")
+    return Step("Refund", "skipped", "nothing owed") if ended else Step("Refund", "todo", "")
+
+
+def _receipt(job: JobView) -> tuple[Line, ...]:
+    """What you paid, what it cost you, what came or comes back."""
+    if not _paid_sats(job):
+        return ()
+    lines = [Line("You paid", _paid_sats(job))]
+    if job.absorbed_sats:
+        lines.append(Line("Paid by the pool", job.absorbed_sats))
+    if job.user_charge_sats is not None:
+        lines.append(Line("The work cost you", job.user_charge_sats))
+    back = {"pending": "Yours to take back", "paying": "On its way back to you", "paid": "Sent back to you"}
+    if job.refund_state != "none":
+        lines.append(Line(back[job.refund_state], job.refund_amount_sats, strong=True))
+    return tuple(lines)

@@ -1,0 +1,85 @@
+"""What a refusal means to the person in front of it: what happened, and what happens to their sats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway import problems as p
+from gateway.pages.origin import FOREIGN_FORM
+from gateway.problems import Problem
+
+NOTHING_TAKEN = "No sats were taken."
+PAID_IS_SAFE = (
+    "Nothing is lost. If you have paid already, your payment is safe: the work starts as soon as we are back, "
+    "or everything is owed back to you."
+)
+REFUND_WAITS = "Your refund is still yours: it waits here until you take it, however long that is."
+STILL_YOURS = (
+    "If you paid for this job, your sats are safe: your wallet keeps the proof of payment, and with that the job opens."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """`what` and `money` are whole sentences; an empty one is left out."""
+
+    what: str
+    money: str
+
+
+_WORDS: dict[str, Words] = {
+    p.NOT_FOUND.code: Words("The address may be mistyped, or the page has moved.", ""),
+    p.METHOD_NOT_ALLOWED.code: Words("This page can not be used in that way. Please start again.", NOTHING_TAKEN),
+    p.INVALID_REQUEST.code: Words("", NOTHING_TAKEN),
+    p.BODY_TOO_LARGE.code: Words(
+        "What you sent is longer than we take. Go back with your browser's back button, which keeps your text, "
+        "and shorten it.",
+        NOTHING_TAKEN,
+    ),
+    p.UNKNOWN_WORK.code: Words("This work is not on offer any more.", NOTHING_TAKEN),
+    p.TOO_MANY_INVOICES.code: Words("", NOTHING_TAKEN),
+    p.CREDENTIAL_REQUIRED.code: Words("A job opens only in the browser that bought it.", STILL_YOURS),
+    p.CREDENTIAL_INVALID.code: Words("What this browser showed is not the key to this job.", STILL_YOURS),
+    p.JOB_NOT_FOUND.code: Words("Check the address: every letter counts, also capital ones.", ""),
+    p.NODE_UNAVAILABLE.code: Words("Try again in a moment.", PAID_IS_SAFE),
+    p.DATABASE_UNAVAILABLE.code: Words("Try again in a moment.", PAID_IS_SAFE),
+    p.NOT_READY.code: Words("Try again in a moment.", PAID_IS_SAFE),
+    p.IDEMPOTENCY_KEY_IN_USE.code: Words("Your order is being placed already. Wait a moment.", NOTHING_TAKEN),
+    p.REFUND_IN_PROGRESS.code: Words(
+        "A refund is on its way already. If it fails, you can give another invoice here.",
+        "It is never sent twice, and never lost.",
+    ),
+    p.INTERNAL.code: Words(
+        "Something went wrong on our side; it was logged.",
+        "Your money is where the books say it is: what you paid buys the work, or is owed back to you.",
+    ),
+    FOREIGN_FORM.code: Words(
+        "Your browser says that another site sent this form, so nothing was done. Open our page and try there.",
+        NOTHING_TAKEN,
+    ),
+}
+
+_ABOUT_A_REFUND = frozenset(
+    {
+        p.DESTINATION_INVALID,
+        p.DESTINATION_WRONG_AMOUNT,
+        p.DESTINATION_EXPIRED,
+        p.DESTINATION_WRONG_NETWORK,
+        p.DESTINATION_OWN_NODE,
+        p.DESTINATION_USED,
+        p.DESTINATION_TIMELOCK,
+    }
+)
+
+
+def words_for(problem: Problem) -> Words:
+    """Our own words where there are some, else the problem's detail."""
+    known = _WORDS.get(problem.type.code, Words("", REFUND_WAITS if problem.type in _ABOUT_A_REFUND else ""))
+    return Words(known.what or problem.detail, known.money)
+
+
+def one_line(problem: Problem) -> str:
+    """For an error that is shown in place, beside its form."""
+    words = words_for(problem)
+    title = problem.type.title.rstrip(".")
+    return " ".join(part for part in (f"{title}.", words.what, words.money) if part)

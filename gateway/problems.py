@@ -1,0 +1,92 @@
+"""Errors as RFC 9457 `application/problem+json`, each with a stable `code`. The only place where they become HTTP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """`code` is stable for ever; `title` is for people and says what it means for their money where it matters."""
+
+    code: str
+    status: int
+    title: str
+
+
+@dataclass(slots=True)
+class Problem(Exception):
+    """An expected refusal. `detail` is plain words, `extra` are further members (camelCase)."""
+
+    type: ProblemType
+    detail: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": f"urn:boltworks:problem:{self.type.code}",
+            "title": self.type.title,
+            "status": self.type.status,
+            "code": self.type.code,
+        }
+        if self.detail:
+            body["detail"] = self.detail
+        return body | self.extra
+
+    def response(self) -> web.Response:
+        return web.Response(
+            status=self.type.status,
+            body=json.dumps(self.body(), ensure_ascii=False).encode(),
+            content_type="application/problem+json",
+            headers={"Cache-Control": "no-store", **self.headers},
+        )
+
+
+NOT_FOUND = ProblemType("not_found", 404, "There is nothing at this address")
+METHOD_NOT_ALLOWED = ProblemType("method_not_allowed", 405, "This address does not take that method")
+INVALID_REQUEST = ProblemType("invalid_request", 400, "The request could not be read")
+BODY_TOO_LARGE = ProblemType("body_too_large", 413, "The request's body is too long")
+NOT_JSON = ProblemType("not_json", 415, "The request's body must be application/json")
+INVALID_BODY = ProblemType("invalid_body", 422, "The request's body does not have the right form")
+UNKNOWN_WORK = ProblemType("unknown_work", 404, "There is no such work in the catalogue")
+INVALID_INPUT = ProblemType("invalid_input", 422, "The input does not fit the work's schema")
+IDEMPOTENCY_KEY_INVALID = ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key is not usable")
+IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency_key_reused", 422, "This Idempotency-Key was used for another request")
+IDEMPOTENCY_KEY_IN_USE = ProblemType(
+    "idempotency_key_in_use", 409, "The first request with this Idempotency-Key is still running"
+)
+TOO_MANY_INVOICES = ProblemType("too_many_open_invoices", 429, "Too many invoices are waiting to be paid")
+CREDENTIAL_REQUIRED = ProblemType("credential_required", 401, "A credential is needed")
+CREDENTIAL_INVALID = ProblemType("credential_invalid", 401, "The credential does not open this")
+JOB_NOT_FOUND = ProblemType("job_not_found", 404, "There is no such job")
+JOB_NOT_CANCELABLE = ProblemType("job_not_cancelable", 409, "The job can no longer be cancelled")
+NODE_UNAVAILABLE = ProblemType("node_unavailable", 503, "The Lightning node does not answer just now")
+DATABASE_UNAVAILABLE = ProblemType("database_unavailable", 503, "The database does not answer just now")
+NOT_READY = ProblemType("not_ready", 503, "The gateway is not ready")
+
+NOTHING_TO_REFUND = ProblemType("nothing_to_refund", 409, "Nothing is owed on this job")
+REFUND_IN_PROGRESS = ProblemType("refund_in_progress", 409, "A refund is on its way already")
+DESTINATION_INVALID = ProblemType("destination_invalid", 422, "The refund's destination can not be read")
+DESTINATION_WRONG_AMOUNT = ProblemType(
+    "destination_wrong_amount", 422, "The refund invoice asks for another amount than is owed"
+)
+DESTINATION_EXPIRED = ProblemType("destination_expired", 422, "The refund invoice has expired")
+DESTINATION_WRONG_NETWORK = ProblemType("destination_wrong_network", 422, "The refund invoice is for another network")
+DESTINATION_OWN_NODE = ProblemType(
+    "destination_own_node", 422, "The refund invoice is payable to this gateway's own node"
+)
+DESTINATION_USED = ProblemType("destination_used", 409, "This invoice was used for a refund before")
+DESTINATION_TIMELOCK = ProblemType("destination_timelock", 422, "The refund invoice could lock up money for too long")
+
+WEBHOOK_SIGNATURE = ProblemType("webhook_signature_invalid", 401, "The webhook is not signed, or too old")
+UNKNOWN_INVOICE = ProblemType("unknown_invoice", 404, "This gateway did not issue that invoice")
+NOT_SETTLED = ProblemType("not_settled", 409, "The node does not say that this invoice is settled")
+NOT_AVAILABLE = ProblemType("not_available", 404, "This is not switched on here")
+INTERNAL = ProblemType("internal_error", 500, "Something is wrong on our side")
+
+ALL: tuple[ProblemType, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, ProblemType))

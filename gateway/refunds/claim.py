@@ -1,0 +1,102 @@
+"""A destination claims everything that is pending on a job: one attempt, its payment hash committed before any send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+import asyncpg
+
+from gateway import problems
+from gateway.ids import new_id
+from gateway.jobs.decisions import TERMINAL, JobState
+from gateway.problems import Problem
+from gateway.refunds.destination import Destination, refuse_amount
+from ledger import sql
+from ledger.database import Connection, Pool
+from ledger.money import sats_to_msat
+
+_q = sql.load("gateway.refunds")
+
+
+@dataclass(frozen=True, slots=True)
+class FeeLimit:
+    """The larger of a base and a share of the amount; paid by the gateway, never by the payer."""
+
+    base_sats: int
+    percent: Decimal
+
+    def msat(self, amount_sats: int) -> int:
+        return max(sats_to_msat(self.base_sats), int(sats_to_msat(amount_sats) * self.percent / 100))
+
+
+class Claimed(StrEnum):
+    STARTED = "started"
+    ALREADY = "already"
+    """The same invoice claims it already: the same answer again."""
+    KEPT = "kept"
+    """Nothing is owed yet: the destination is on file and will be paid when something is."""
+
+
+async def claim(pool: Pool, job_id: str, destination: Destination, fee_limit: FeeLimit) -> Claimed:
+    """Guarded claim of all pending refunds of the job. Raises Problem."""
+    try:
+        async with pool.acquire() as conn, conn.transaction():
+            return await _claim(conn, job_id, destination, fee_limit)
+    except asyncpg.UniqueViolationError:
+        raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.") from None
+
+
+async def _claim(conn: Connection, job_id: str, destination: Destination, fee_limit: FeeLimit) -> Claimed:
+    job = await conn.fetchrow(_q.lock_job, job_id)
+    if job is None:
+        raise Problem(problems.JOB_NOT_FOUND)
+    last = await conn.fetchrow(_q.last_attempt, job_id)
+    request = destination.request
+    if last is not None and bytes(last["payment_hash"]) == request.payment_hash and last["state"] != "failed":
+        return Claimed.ALREADY
+    pending = await conn.fetch(_q.lock_pending, job_id)
+    if not pending:
+        return await _keep(conn, JobState(job["state"]), job_id, destination, last)
+    if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
+        raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
+    owed_sats = sum(row["amount_sats"] for row in pending)
+    refuse_amount(request, owed_sats)
+    attempt_id = new_id()
+    await conn.execute(
+        _q.insert_attempt,
+        attempt_id,
+        job_id,
+        destination.text,
+        request.payment_request,
+        request.payment_hash,
+        owed_sats,
+        request.amount_msat == 0,
+        fee_limit.msat(owed_sats),
+        request.expires_at,
+    )
+    await conn.execute(_q.claim_refunds, attempt_id, [row["id"] for row in pending])
+    await conn.execute(_q.set_refund_to, job_id, None)
+    return Claimed.STARTED
+
+
+async def _keep(
+    conn: Connection, state: JobState, job_id: str, destination: Destination, last: asyncpg.Record | None
+) -> Claimed:
+    if last is not None and last["state"] in ("unfinished", "frozen"):
+        raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
+    if state in TERMINAL:
+        raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")
+    await conn.execute(_q.set_refund_to, job_id, destination.text)
+    return Claimed.KEPT
+
+
+async def jobs_with_destination(pool: Pool) -> list[tuple[str, str]]:
+    """`(job id, destination)` of jobs that owe something and know where to."""
+    return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file)]
+
+
+async def reject_on_file(pool: Pool, job_id: str, destination: str, why: str) -> None:
+    """The destination on file can not be used: say why; the refund waits for another."""
+    await pool.execute(_q.reject_on_file, job_id, destination, why)

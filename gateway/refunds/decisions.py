@@ -1,0 +1,145 @@
+"""The next step of a refund attempt, as one pure function over stored facts and LND's look-up.
+
+Rule's source: ARCHITECTURE.md, "Refunds". The look-up decides, never a guess: anything that is not LND's
+terminal word leaves the attempt unfinished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled
+
+EXPIRY_MARGIN = timedelta(seconds=10)
+"""An invoice is not sent to in its last seconds."""
+FINALLY_FAILED_AFTER = timedelta(seconds=60)
+"""After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
+MAX_SENDS = 4
+RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is stored of an attempt, and what was asked of the node now."""
+
+    amount_msat: int
+    expires_at: datetime
+    sends: int
+    """Counted before each send leaves."""
+    failed_sends: int
+    """Sends that LND's terminal FAILED accounted for."""
+    last_failed_index: int
+    """LND's payment index of the last FAILED: the next send of a hash gets a higher one."""
+    update_seen: bool
+    """LND once showed a payment for this attempt."""
+    history_intact: bool
+    """Same node key, and its highest payment index is not lower than recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Count one more send, commit, send (the same hash, always)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendLater:
+    """A retryable failure: count it, and look again after a while."""
+
+    failed_index: int
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing is decided. `update_seen`: LND showed the payment."""
+
+    update_seen: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    preimage: bytes
+    fee_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Finally failed: no sat left the node for it and none can any more. The debt waits for a new destination."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """The node's history contradicts ours: never send again, raise the alarm, the operator decides."""
+
+    reason: str
+
+
+Step: TypeAlias = Send | SendLater | Wait | Paid | GiveUp | Freeze
+
+WORDS = {
+    FailureReason.TIMEOUT: "The payment found no way through in time.",
+    FailureReason.NO_ROUTE: "There is no route to this wallet, or none within the fee limit.",
+    FailureReason.INCORRECT_PAYMENT_DETAILS: "The wallet refused the payment: it does not know this invoice.",
+    FailureReason.INSUFFICIENT_BALANCE: "The gateway's node can not send this much just now.",
+    FailureReason.ERROR: "The payment failed.",
+    FailureReason.UNSPECIFIED: "The payment failed.",
+}
+EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
+
+
+def next_step(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:
+    """Truth table: tests/unit/test_refund_decisions.py."""
+    if facts.sends == 0:
+        return _before_first_send(facts, outcome, now)
+    if isinstance(outcome, Settled):
+        if outcome.amount_msat != facts.amount_msat:
+            return Freeze(f"LND paid {outcome.amount_msat} msat where {facts.amount_msat} were owed")
+        return Paid(outcome.preimage, outcome.fee_msat)
+    if isinstance(outcome, Failed):
+        return _after_failure(facts, outcome, now)
+    if isinstance(outcome, NotFound):
+        return _when_not_found(facts, now)
+    return Wait(isinstance(outcome, InFlight), "in flight" if isinstance(outcome, InFlight) else outcome.why)
+
+
+def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:
+    """Every send is counted before it leaves: what LND knows of this hash now was not our doing."""
+    if isinstance(outcome, NotFound):
+        return Send() if _can_send(facts, now) else GiveUp(EXPIRED_UNSENT)
+    if isinstance(outcome, Settled | Failed | InFlight):
+        return GiveUp("This invoice was used on the gateway's node before.")
+    return Wait(False, outcome.why)
+
+
+def _after_failure(facts: Facts, outcome: Failed, now: datetime) -> Step:
+    is_new = outcome.payment_index > facts.last_failed_index
+    failed_sends = min(facts.sends, facts.failed_sends + is_new)
+    retryable = outcome.reason in RETRYABLE
+    if retryable and facts.sends < MAX_SENDS and _can_send(facts, now):
+        if not is_new:
+            return Send()
+        return SendLater(outcome.payment_index, timedelta(seconds=2**facts.sends))
+    if failed_sends == facts.sends or now >= facts.expires_at + FINALLY_FAILED_AFTER:
+        return GiveUp(WORDS[outcome.reason])
+    return Wait(True, "failed, but a send is unaccounted for until its invoice has expired")
+
+
+def _when_not_found(facts: Facts, now: datetime) -> Step:
+    if facts.update_seen or facts.failed_sends:
+        return Freeze("LND knew this payment once and does not any more: its payment history was deleted")
+    if not facts.history_intact:
+        return Freeze("LND's payment history is not the one this refund was sent with (another node, or a backup)")
+    if _can_send(facts, now):
+        return Send()
+    if now >= facts.expires_at + FINALLY_FAILED_AFTER:
+        return GiveUp(EXPIRED_UNSENT)
+    return Wait(False, "the invoice has just expired")
+
+
+def _can_send(facts: Facts, now: datetime) -> bool:
+    return now < facts.expires_at - EXPIRY_MARGIN

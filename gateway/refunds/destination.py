@@ -1,0 +1,81 @@
+"""May this BOLT11 invoice be paid? Decoded by LND, checked by a pure function, each refusal with its own code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway import problems
+from gateway.problems import Problem
+from ledger.money import whole_sats
+from lightning.node import Node
+from lightning.types import BadPaymentRequest, NodeInfo, NodeUnavailable, NotFound, PaymentRequest, Unknown
+
+MIN_TIME_LEFT = timedelta(seconds=30)
+MAX_FINAL_CLTV = 144
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A checked invoice; its amount is still to be compared with what is owed."""
+
+    text: str
+    request: PaymentRequest
+
+
+async def read_destination(node: Node, text: str, now: datetime) -> Destination:
+    """Decode and check all that does not depend on the sum. Raises Problem, NodeUnavailable."""
+    invoice = text.strip().removeprefix("lightning:").removeprefix("LIGHTNING:")
+    if not invoice.lower().startswith("ln"):
+        raise Problem(
+            problems.DESTINATION_INVALID, "Give a BOLT11 invoice of your wallet; it begins with lnbc (or lntb, lnbcrt)."
+        )
+    try:
+        request = await node.decode(invoice.lower() if invoice.isupper() else invoice)
+    except BadPaymentRequest:
+        raise Problem(
+            problems.DESTINATION_INVALID, "This is not a BOLT11 invoice that the node can read. Copy it again, whole."
+        ) from None
+    refuse_unpayable(request, await node.get_info(), now)
+    return Destination(text, request)
+
+
+def refuse_unpayable(request: PaymentRequest, own: NodeInfo, now: datetime) -> None:
+    """Pure. Raises Problem."""
+    if request.network != own.network:
+        raise Problem(
+            problems.DESTINATION_WRONG_NETWORK,
+            f"The invoice is for {request.network}, this gateway is on {own.network}.",
+        )
+    if request.destination == own.pubkey:
+        raise Problem(problems.DESTINATION_OWN_NODE, "Give an invoice of your own wallet.")
+    if request.expires_at - MIN_TIME_LEFT <= now:
+        raise Problem(problems.DESTINATION_EXPIRED, "Make a new invoice and give that. Your refund waits.")
+    if request.min_final_cltv > MAX_FINAL_CLTV:
+        raise Problem(
+            problems.DESTINATION_TIMELOCK,
+            f"Its final time lock is {request.min_final_cltv} blocks, at most {MAX_FINAL_CLTV} are accepted.",
+        )
+    if request.amount_msat % 1000:
+        raise Problem(problems.DESTINATION_WRONG_AMOUNT, "Refunds are whole sats; make the invoice without an amount.")
+
+
+def refuse_amount(request: PaymentRequest, owed_sats: int) -> None:
+    """Exactly what is owed, or amountless. Pure. Raises Problem naming the right amount."""
+    if request.amount_msat and request.amount_msat != owed_sats * 1000:
+        raise Problem(
+            problems.DESTINATION_WRONG_AMOUNT,
+            f"The invoice asks for {whole_sats(request.amount_msat)} sats, owed are {owed_sats} sats. "
+            f"Make an invoice over {owed_sats} sats, or one without an amount.",
+            {"refundAmountSats": owed_sats},
+        )
+
+
+async def refuse_used(node: Node, request: PaymentRequest) -> None:
+    """A hash that the node has a payment for already is not used again. Raises Problem, NodeUnavailable."""
+    outcome = await node.track_payment(request.payment_hash, deadline_s=5)
+    if isinstance(outcome, NotFound):
+        return
+    if isinstance(outcome, Unknown):
+        raise NodeUnavailable(outcome.why)
+    raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.")

@@ -1,0 +1,209 @@
+"""The executor: takes a leased attempt, asks LND, applies the next step, until no attempt is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.ids import new_id
+from gateway.metrics import Metrics
+from gateway.problems import Problem
+from gateway.refunds import claim as claims
+from gateway.refunds.claim import FeeLimit
+from gateway.refunds.decisions import Facts, Freeze, GiveUp, Paid, Send, SendLater, Wait, next_step
+from gateway.refunds.destination import read_destination, refuse_used
+from ledger import book, sql, transfers
+from ledger.database import Pool
+from ledger.money import Msat, sats_to_msat
+from lightning.node import Node
+from lightning.types import NodeUnavailable, PaymentOutcome
+
+_q = sql.load("gateway.refunds")
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+RPC_MARGIN_S = 3.0
+"""An RPC's deadline ends this long before the lease."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A leased row of refund_attempts."""
+
+    row: Any
+
+    @property
+    def id(self) -> str:
+        return str(self.row["id"])
+
+    @property
+    def payment_hash(self) -> bytes:
+        return bytes(self.row["payment_hash"])
+
+    @property
+    def log(self) -> dict[str, str]:
+        return {"job_id": self.row["job_id"], "payment_hash": self.payment_hash.hex(), "refund_attempt": self.id}
+
+    def facts(self, history_intact: bool) -> Facts:
+        row = self.row
+        return Facts(
+            amount_msat=sats_to_msat(row["amount_sats"]),
+            expires_at=row["expires_at"],
+            sends=row["sends"],
+            failed_sends=row["failed_sends"],
+            last_failed_index=row["last_failed_index"],
+            update_seen=row["update_seen"],
+            history_intact=history_intact,
+        )
+
+
+@dataclass(slots=True)
+class RefundExecutor:
+    pool: Pool
+    node: Node
+    metrics: Metrics
+    lease_s: float
+    cltv_limit: int
+    in_flight: int
+    fee_limit: FeeLimit
+    wake: asyncio.Event
+
+    async def run(self) -> None:
+        """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
+        owner = new_id()
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await self._claim_on_file()
+                free = self.in_flight - len(running)
+                if free > 0:
+                    for row in await self.pool.fetch(_q.lease_due, owner, self.lease_s, free):
+                        task = asyncio.create_task(self._guarded(Attempt(row), owner))
+                        running.add(task)
+                        task.add_done_callback(running.discard)
+                self.metrics.frozen_refunds.set(await self.pool.fetchval(_q.frozen))
+                await self._next_wake()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _next_wake(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self.wake.wait()
+        except TimeoutError:
+            return
+        self.wake.clear()
+
+    async def _claim_on_file(self) -> None:
+        """Refunds whose destination was given in advance are claimed as soon as they are owed."""
+        for job_id, text in await claims.jobs_with_destination(self.pool):
+            try:
+                destination = await read_destination(self.node, text, datetime.now(UTC))
+                await refuse_used(self.node, destination.request)
+                await claims.claim(self.pool, job_id, destination, self.fee_limit)
+            except NodeUnavailable:
+                return
+            except Problem as problem:
+                await claims.reject_on_file(self.pool, job_id, text, f"{problem.type.title}. {problem.detail}")
+
+    async def _guarded(self, attempt: Attempt, owner: str) -> None:
+        try:
+            await self.advance(attempt, owner)
+        except Exception as error:  # noqa: BLE001 - unknown is never failed: the lease ends and another look decides
+            log.warning("refund step fell: %s: %s", type(error).__name__, error, extra=attempt.log)
+        else:
+            self.wake.set()
+
+    async def advance(self, attempt: Attempt, owner: str) -> None:
+        """Look up, decide, apply; at most one send."""
+        outcome = await self.node.track_payment(attempt.payment_hash, deadline_s=self._deadline_s(attempt))
+        step = await self._decide(attempt, outcome)
+        if isinstance(step, Send):
+            outcome = await self._send(attempt, owner)
+            step = await self._decide(attempt, outcome)
+        await self._apply(attempt, owner, step)
+
+    def _deadline_s(self, attempt: Attempt) -> float:
+        left = (attempt.row["lease_until"] - attempt.row["now"]).total_seconds()
+        return float(max(0.5, (left - RPC_MARGIN_S) / (1 if attempt.row["sends"] else 2)))
+
+    async def _decide(self, attempt: Attempt, outcome: PaymentOutcome) -> Any:
+        intact = await self._history_intact(attempt) if attempt.row["sends"] else True
+        return next_step(attempt.facts(intact), outcome, datetime.now(UTC))
+
+    async def _history_intact(self, attempt: Attempt) -> bool:
+        """Same node key, and a highest payment index that is not lower than recorded."""
+        info = await self.node.get_info()
+        if info.pubkey != attempt.row["node_pubkey"]:
+            return False
+        recorded = await self.pool.fetchval(_q.highest_recorded_index, info.pubkey)
+        return bool(await self.node.highest_payment_index() >= recorded)
+
+    async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome:
+        info = await self.node.get_info()
+        highest = await self.node.highest_payment_index()
+        row = attempt.row
+        counted = await self.pool.fetchrow(
+            _q.count_send, attempt.id, owner, row["sends"], info.pubkey, highest, self.lease_s
+        )
+        if counted is None:
+            raise RuntimeError("the lease was lost before the send; nothing was sent")
+        attempt.row = counted
+        self.metrics.refunds.labels("sent").inc()
+        log.info("refund is sent", extra=attempt.log)
+        return await self.node.send_payment(
+            row["payment_request"],
+            amount_msat=sats_to_msat(row["amount_sats"]) if row["amountless"] else None,
+            fee_limit_msat=Msat(row["fee_limit_msat"]),
+            cltv_limit=self.cltv_limit,
+            timeout_s=60,
+            deadline_s=self._deadline_s(attempt),
+        )
+
+    async def _apply(self, attempt: Attempt, owner: str, step: Any) -> None:
+        match step:
+            case Paid(preimage, fee_msat):
+                await self._record_paid(attempt, owner, preimage, fee_msat)
+            case GiveUp(reason):
+                await self._record_end(attempt, owner, _q.record_failed, reason)
+                self.metrics.refunds.labels("failed").inc()
+                log.warning("refund failed: %s", reason, extra=attempt.log)
+            case Freeze(reason):
+                await self._record_end(attempt, owner, _q.record_frozen, reason)
+                log.error("ALARM: refund frozen: %s", reason, extra=attempt.log)
+            case SendLater(failed_index, delay):
+                await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds())
+            case Wait(update_seen, why):
+                log.debug("refund waits: %s", why, extra=attempt.log)
+                await self.pool.execute(_q.look_again, attempt.id, owner, update_seen, 1.0)
+            case _:
+                await self.pool.execute(_q.look_again, attempt.id, owner, False, 1.0)
+
+    async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
+        """One transaction: the attempt is paid, its refunds are paid, the book has both."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
+            if paid is None:
+                return
+            await conn.execute(_q.refunds_paid, attempt.id)
+            await book.post(conn, transfers.refund_paid(attempt.id, sats_to_msat(paid["amount_sats"]), fee_msat))
+            await conn.execute(_q.touch_job, paid["job_id"])
+        self.metrics.refunds.labels("paid").inc()
+        log.info("refund is paid", extra=attempt.log)
+
+    async def _record_end(self, attempt: Attempt, owner: str, statement: str, reason: str) -> None:
+        """Finally failed: the refunds are pending again. Frozen: they stay claimed until the operator decides."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            job_id = await conn.fetchval(statement, attempt.id, owner, reason)
+            if job_id is None:
+                return
+            if statement == _q.record_failed:
+                await conn.execute(_q.refunds_pending_again, attempt.id)
+            await conn.execute(_q.touch_job, job_id)

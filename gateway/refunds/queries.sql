@@ -1,0 +1,94 @@
+-- name: lock_job
+-- Locks go job first, then refunds.
+select id, state from jobs where id = $1 for no key update
+
+-- name: last_attempt
+select id, state, payment_hash, coalesce(lease_until > now(), false) as leased
+from refund_attempts where job_id = $1 order by created_at desc limit 1
+
+-- name: lock_pending
+select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
+
+-- name: insert_attempt
+-- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                             fee_limit_msat, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: claim_refunds
+update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
+
+-- name: set_refund_to
+update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+
+-- name: due_on_file
+-- Something is owed, nothing is under way, and the payer said where to.
+select job.id, job.refund_to from jobs job
+where job.refund_to is not null and job.refund_to_error is null
+  and exists (select from refunds where refunds.job_id = job.id and refunds.state = 'pending')
+  and not exists (select from refund_attempts attempt where attempt.job_id = job.id
+                  and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
+order by job.updated_at limit 100
+
+-- name: reject_on_file
+update jobs set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2
+
+-- name: lease_due
+-- One executor per attempt: the lease is taken in one guarded step, whoever else looks.
+update refund_attempts set lease_owner = $1, lease_until = now() + make_interval(secs => $2)
+where id in (
+    select id from refund_attempts
+    where state = 'unfinished' and next_look_at <= now() and (lease_until is null or lease_until < now())
+    order by next_look_at limit $3
+    for no key update skip locked)
+returning *, now() as now
+
+-- name: count_send
+-- The send is counted, and the lease checked and renewed, in the step before it leaves.
+update refund_attempts set sends = sends + 1, node_pubkey = $4, highest_payment_index = $5,
+    lease_until = now() + make_interval(secs => $6)
+where id = $1 and lease_owner = $2 and lease_until > now() and state = 'unfinished' and sends = $3
+returning *, now() as now
+
+-- name: highest_recorded_index
+-- What this node's history is known to have reached.
+select coalesce(max(highest_payment_index), 0) from refund_attempts where node_pubkey = $1
+
+-- name: look_again
+-- Nothing is decided: give the lease back.
+update refund_attempts set update_seen = update_seen or $3, lease_owner = null, lease_until = null,
+    next_look_at = now() + make_interval(secs => $4)
+where id = $1 and lease_owner = $2 and state = 'unfinished'
+
+-- name: count_failure
+-- LND's terminal FAILED uses up one counted send.
+update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = $3, update_seen = true,
+    lease_owner = null, lease_until = null, next_look_at = now() + make_interval(secs => $4)
+where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends
+
+-- name: record_paid
+update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
+    lease_owner = null, lease_until = null
+where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+
+-- name: record_failed
+update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),
+    lease_owner = null, lease_until = null
+where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id
+
+-- name: record_frozen
+update refund_attempts set state = 'frozen', failure_reason = $3, lease_owner = null, lease_until = null
+where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id
+
+-- name: refunds_paid
+update refunds set state = 'paid', updated_at = now() where attempt_id = $1 and state = 'paying'
+
+-- name: refunds_pending_again
+-- Only LND's terminal word leads here.
+update refunds set state = 'pending', attempt_id = null, updated_at = now() where attempt_id = $1 and state = 'paying'
+
+-- name: touch_job
+update jobs set updated_at = now() where id = $1
+
+-- name: frozen
+select count(*) from refund_attempts where state = 'frozen'

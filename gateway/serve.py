@@ -1,0 +1,234 @@
+"""The processes: server (with watcher and executors unless they run apart), worker, watcher."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import aiohttp
+from aiohttp import web
+
+from gateway import idempotency
+from gateway.app import make_app
+from gateway.context import Gateway
+from gateway.execution.orphans import requeue_orphans
+from gateway.execution.queue import enqueue, run_queue
+from gateway.execution.run import Executor
+from gateway.metrics import Metrics
+from gateway.refunds.executor import RefundExecutor
+from gateway.settings import PREFIX, Settings
+from gateway.settlement.deliver import Sender
+from gateway.settlement.sweep import Sweep
+from gateway.settlement.watcher import Watcher
+from gateway.start import StartError, load_catalogue, open_database, open_gateway, open_node
+from gateway.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+ORPHAN_SWEEP_S = 5.0
+FORGET_KEYS_S = 3600.0
+WEBHOOK_SLOTS = 64
+HTTP_GRACE_S = 2.0
+
+
+def listening_socket(settings: Settings) -> socket.socket:
+    """Taken before anything else, so that a port in use is told at once. Raises StartError."""
+    host, port = settings.listen_host, settings.listen_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"{PREFIX}LISTEN: port {port} on {host} is in use (a second boltworks, or another program)"
+            ) from None
+        raise StartError(f"{PREFIX}LISTEN: can not listen on {settings.listen}: {error.strerror}") from None
+    return sock
+
+
+@contextmanager
+def stop_on_signals(stopping: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings, *, watch: bool = True, work: bool = True, stopping: asyncio.Event | None = None
+) -> AsyncIterator[Gateway]:
+    """A whole gateway, listening. Leaving the block stops it: no new requests, work finished or handed back."""
+    catalogue = load_catalogue(settings.config)
+    sock = listening_socket(settings)
+    try:
+        async with open_gateway(settings, catalogue) as gateway, Supervisor(gateway.metrics) as tasks:
+            if stopping is not None:
+                gateway.stopping = stopping
+            await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
+            await tasks.add("sweep", sweep(gateway).run)
+            await tasks.add("housekeeping", lambda: forget_keys(gateway))
+            if work:
+                await add_work(gateway, tasks)
+            async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
+                if watch:
+                    await tasks.add("watcher", watcher(gateway, local_webhook_url(settings, sock)).run)
+                yield gateway
+    finally:
+        sock.close()
+
+
+@asynccontextmanager
+async def stopped_at_exit(gateway: Gateway, tasks: Supervisor) -> AsyncIterator[None]:
+    """Running work ends or is handed back before the stack closes further."""
+    try:
+        yield
+    finally:
+        gateway.stopping.set()
+        await tasks.finished("work")
+
+
+@asynccontextmanager
+async def serving(gateway: Gateway, sock: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(make_app(gateway), access_log=None, shutdown_timeout=HTTP_GRACE_S)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, sock).start()
+        yield
+    finally:
+        gateway.stopping.set()
+        await runner.cleanup()
+
+
+async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
+    """Everything that executes: paid work, orphans, refunds."""
+    settings = gateway.settings
+    executor = Executor(
+        gateway.pool,
+        gateway.catalogue,
+        gateway.workers,
+        gateway.metrics,
+        gateway.stopping,
+        timeout_s=settings.work_timeout_s,
+    )
+    await tasks.add(
+        "work",
+        lambda: run_queue(
+            gateway.pool,
+            executor.handle,
+            concurrent=settings.concurrent_works,
+            heartbeat_timeout_s=settings.lease_s,
+            stopping=gateway.stopping,
+        ),
+    )
+    await tasks.add("orphans", lambda: sweep_orphans(gateway))
+    refunds = RefundExecutor(
+        gateway.pool,
+        gateway.node,
+        gateway.metrics,
+        lease_s=settings.lease_s,
+        cltv_limit=settings.refund_cltv_limit,
+        in_flight=settings.refunds_in_flight,
+        fee_limit=gateway.fee_limit,
+        wake=gateway.refund_wake,
+    )
+    gateway.hub.wake_on_any(gateway.refund_wake)
+    await tasks.add("refunds", refunds.run)
+
+
+def watcher(gateway: Gateway, url: str) -> Watcher:
+    sender = Sender(gateway.session, url, gateway.webhook_secret, asyncio.Semaphore(WEBHOOK_SLOTS))
+    return Watcher(gateway.pool, gateway.node, sender, gateway.metrics, gateway.sweep_wake.set)
+
+
+def sweep(gateway: Gateway) -> Sweep:
+    return Sweep(
+        gateway.pool,
+        gateway.node,
+        gateway.metrics,
+        enqueue,
+        gateway.settings.sweep_interval_s,
+        gateway.sweep_wake,
+    )
+
+
+def local_webhook_url(settings: Settings, sock: socket.socket | None) -> str:
+    """Where the watcher delivers: the setting, or this server's own address (a wildcard is reached on loopback)."""
+    if settings.webhook_url is not None:
+        return settings.webhook_url
+    host = settings.listen_host
+    port = sock.getsockname()[1] if sock is not None else settings.listen_port
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - never bound here, only replaced
+    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"http://{netloc}/webhooks/lightning/invoice-settled"
+
+
+async def sweep_orphans(gateway: Gateway) -> None:
+    while True:
+        await requeue_orphans(gateway.pool, gateway.metrics)
+        await asyncio.sleep(ORPHAN_SWEEP_S)
+
+
+async def forget_keys(gateway: Gateway) -> None:
+    while True:
+        await idempotency.forget_old(gateway.pool)
+        await asyncio.sleep(FORGET_KEYS_S)
+
+
+async def serve(settings: Settings, *, watch: bool, work: bool) -> None:
+    """`boltworks serve`: until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    with stop_on_signals(stopping):
+        async with running_server(settings, watch=watch, work=work, stopping=stopping):
+            log.info("serving on http://%s", settings.listen)
+            await stopping.wait()
+            log.info("stopping")
+
+
+async def work_only(settings: Settings) -> None:
+    """`boltworks worker`: takes paid work and refunds, serves nothing."""
+    stopping = asyncio.Event()
+    with stop_on_signals(stopping):
+        async with open_gateway(settings, load_catalogue(settings.config)) as gateway:
+            gateway.stopping = stopping
+            async with Supervisor(gateway.metrics) as tasks:
+                await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
+                await add_work(gateway, tasks)
+                log.info("working")
+                async with stopped_at_exit(gateway, tasks):
+                    await stopping.wait()
+
+
+async def watch_only(settings: Settings) -> None:
+    """`boltworks watch`: follows the node's settlements and delivers them to the server's webhook.
+
+    It holds the webhook's secret and a macaroon that reads invoices; it needs neither tokens nor workers.
+    """
+    stopping, metrics = asyncio.Event(), Metrics()
+    with stop_on_signals(stopping):
+        async with (
+            open_node(settings) as node,
+            open_database(settings) as pool,
+            aiohttp.ClientSession() as session,
+            Supervisor(metrics) as tasks,
+        ):
+            secret = settings.webhook_secret.get_secret_value()
+            sender = Sender(session, local_webhook_url(settings, None), secret, asyncio.Semaphore(WEBHOOK_SLOTS))
+            # A server elsewhere sweeps on its own timer.
+            await tasks.add("watcher", Watcher(pool, node, sender, metrics, lambda: None).run)
+            log.info("watching")
+            await stopping.wait()

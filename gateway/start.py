@@ -1,0 +1,117 @@
+"""How a process is put together: database, migrations, node, catalogue, in one stack that closes in order."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import asyncpg
+
+from gateway.catalogue import Catalogue, load_catalogue
+from gateway.context import Gateway
+from gateway.execution.queue import install_queue
+from gateway.settings import PREFIX, Settings
+from gateway.work import build_workers
+from ledger.database import DATABASE_AWAY, Pool, open_pool
+from ledger.embedded import EmbeddedPostgresError, embedded_postgres
+from ledger.migrate import Migration, MigrationError, migrate
+from lightning.lnd import LndNode
+from lightning.macaroons import is_admin_macaroon
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The process can not start; one plain line."""
+
+
+@asynccontextmanager
+async def database_dsn(settings: Settings) -> AsyncIterator[str]:
+    """The operator's own PostgreSQL, or the embedded one in DATA_DIR. Raises StartError."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    try:
+        async with embedded_postgres(settings.data_dir) as server:
+            yield server.dsn
+    except EmbeddedPostgresError as error:
+        raise StartError(str(error)) from None
+
+
+async def migrate_database(dsn: str) -> list[Migration]:
+    """Bring the schema up to this release, under a lock. Raises StartError."""
+    try:
+        conn = await asyncpg.connect(dsn, timeout=15, server_settings={"timezone": "UTC"})
+    except (*DATABASE_AWAY, asyncpg.PostgresError) as error:
+        raise StartError(f"{PREFIX}DATABASE_URL: the database can not be reached: {error}") from None
+    try:
+        return await migrate(conn, also=install_queue)
+    except MigrationError as error:
+        raise StartError(str(error)) from None
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Pool]:
+    """A pool on the migrated database."""
+    async with database_dsn(settings) as dsn:
+        for migration in await migrate_database(dsn):
+            log.info("migrated to %04d_%s", migration.version, migration.name)
+        async with open_pool(dsn, min_size=4, max_size=24) as pool:
+            yield pool
+
+
+@asynccontextmanager
+async def open_node(settings: Settings) -> AsyncIterator[LndNode]:
+    """The one channel to LND. It need not answer yet. Raises StartError for missing settings and files."""
+    host, cert, macaroon = settings.lnd_host, settings.lnd_tls_cert, settings.lnd_macaroon
+    for name, value in (("LND_HOST", host), ("LND_TLS_CERT", cert), ("LND_MACAROON", macaroon)):
+        if value is None:
+            raise StartError(
+                f"{PREFIX}{name} is not set: name your LND, or try `boltworks demo`, which brings its own nodes"
+            )
+    if host is None or cert is None or macaroon is None:
+        raise AssertionError("checked above")
+    for name, path in (("LND_TLS_CERT", cert), ("LND_MACAROON", macaroon)):
+        if not path.is_file():
+            raise StartError(f"{PREFIX}{name}: there is no file {path}")
+    if is_admin_macaroon(macaroon.read_bytes()):
+        log.warning("%sLND_MACAROON is an admin macaroon; `boltworks macaroon bake` makes one that can do less", PREFIX)
+    async with LndNode(host, cert, macaroon) as node:
+        yield node
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, catalogue: Catalogue) -> AsyncIterator[Gateway]:
+    """Everything that server, worker and watcher share."""
+    async with (
+        open_node(settings) as node,
+        open_database(settings) as pool,
+        aiohttp.ClientSession() as session,
+    ):
+        await check_token_secret(pool, settings.token_secret.get_secret_value())
+        installation_id = await pool.fetchval("select id from installation")
+        workers = build_workers(catalogue, session, settings.worker_secret.get_secret_value())
+        yield Gateway(settings, catalogue, pool, node, session, workers, installation_id)
+
+
+async def check_token_secret(pool: Pool, secret: str) -> None:
+    """All processes of one database must hold the same TOKEN_SECRET: the first one's fingerprint decides."""
+    fingerprint = hashlib.sha256(b"boltworks token secret:" + secret.encode()).digest()
+    kept = await pool.fetchval(
+        "update installation set token_secret_fingerprint = coalesce(token_secret_fingerprint, $1)"
+        " returning token_secret_fingerprint",
+        fingerprint,
+    )
+    if not hmac.compare_digest(bytes(kept), fingerprint):
+        raise StartError(
+            f"{PREFIX}TOKEN_SECRET is not the one this database was used with: tokens given out would stop working"
+        )
+
+
+__all__ = ["StartError", "load_catalogue", "open_database", "open_gateway", "open_node"]

@@ -1,0 +1,1 @@
+"""The book: accounts, immutable transfers, migrations, audit. Knows neither HTTP nor Lightning."""

@@ -1,0 +1,80 @@
+"""The only writer of accounts, balances and transfers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from ledger import sql
+from ledger.database import Connection
+from ledger.money import Msat
+from ledger.transfers import POOL, POOL_RESERVED, Transfer
+
+_q = sql.load("ledger", "book.sql")
+
+
+class CauseConflict(Exception):
+    """A cause was posted before with other accounts or another amount: a fault, never to be repaired by posting."""
+
+
+async def open_holding(conn: Connection, accounts: Iterable[str]) -> None:
+    """Make sure that the limited accounts of these jobs exist."""
+    await conn.execute(_q.open_holding, sorted(set(accounts)))
+
+
+async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer]:
+    """Post inside the caller's transaction; answers those that were new.
+
+    A cause that stands in the book already is left out when it says the same, and raises CauseConflict
+    when it does not. Limited accounts are locked in one fixed order (by code, the pool last) and moved
+    under their CHECK: asyncpg.CheckViolationError means an account would have gone below zero.
+    """
+    if not transfers:
+        return []
+    if len({transfer.cause for transfer in transfers}) != len(transfers):
+        raise CauseConflict("one posting names a cause twice")
+    codes = sorted({t.debit for t in transfers} | {t.credit for t in transfers}, key=_lock_order)
+    await conn.fetch(_q.lock_limited, codes)
+    inserted = {
+        (row["cause_kind"], row["cause_id"])
+        for row in await conn.fetch(
+            _q.insert_transfers,
+            [t.cause_kind for t in transfers],
+            [t.cause_id for t in transfers],
+            [t.debit for t in transfers],
+            [t.credit for t in transfers],
+            [t.amount_msat for t in transfers],
+        )
+    }
+    new = [transfer for transfer in transfers if transfer.cause in inserted]
+    await _refuse_contradictions(conn, [t for t in transfers if t.cause not in inserted])
+    moved = _net_credit(new)
+    await conn.execute(_q.move_limited, list(moved), list(moved.values()))
+    return new
+
+
+async def balances(conn: Connection) -> dict[str, Msat]:
+    """Balance of every account that does not belong to one job, on its normal side, summed from transfers."""
+    return {row["code"]: Msat(int(row["balance_msat"])) for row in await conn.fetch(_q.balances)}
+
+
+def _lock_order(code: str) -> tuple[int, str]:
+    return ({POOL_RESERVED: 1, POOL: 2}.get(code, 0), code)
+
+
+def _net_credit(transfers: Iterable[Transfer]) -> dict[str, int]:
+    moved: defaultdict[str, int] = defaultdict(int)
+    for transfer in transfers:
+        moved[transfer.debit] -= transfer.amount_msat
+        moved[transfer.credit] += transfer.amount_msat
+    return dict(moved)
+
+
+async def _refuse_contradictions(conn: Connection, known: Sequence[Transfer]) -> None:
+    if not known:
+        return
+    rows = await conn.fetch(_q.find_causes, [t.cause_kind for t in known], [t.cause_id for t in known])
+    found = {(row["cause_kind"], row["cause_id"]): (row["debit"], row["credit"], row["amount_msat"]) for row in rows}
+    for transfer in known:
+        if found.get(transfer.cause) != (transfer.debit, transfer.credit, transfer.amount_msat):
+            raise CauseConflict(f"{transfer.cause_kind}:{transfer.cause_id} was posted before, otherwise")

@@ -1,0 +1,56 @@
+"""The pool of connections to PostgreSQL, and what counts as the database being away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+DATABASE_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    asyncio.TimeoutError,
+    OSError,
+)
+"""Faults of the connection, not of the statement: nothing is known of the transaction's fate."""
+
+
+def to_jsonb(value: Any) -> str:
+    """jsonb travels as text: a codec on the connection would also change what the queue's library reads."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def from_jsonb(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 16) -> AsyncIterator[Pool]:
+    """A pool on `dsn`; every session in UTC, every statement bounded in time."""
+    pool = asyncpg.create_pool(
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        command_timeout=30,
+        server_settings={
+            "timezone": "UTC",
+            "application_name": "boltworks",
+            "idle_in_transaction_session_timeout": "30s",
+            "lock_timeout": "10s",
+        },
+    )
+    async with pool:
+        yield pool

@@ -1,0 +1,91 @@
+"""The user that PostgreSQL runs as: the caller, or, because PostgreSQL refuses root, a system user of our own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.embedded.errors import EmbeddedPostgresError
+
+SYSTEM_USER = "boltworks"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    uid: int
+    gid: int
+
+    @property
+    def is_caller(self) -> bool:
+        return self.uid == os.geteuid()
+
+
+def server_account(folder: Path) -> Account:
+    """Who runs PostgreSQL on DATA_DIR/postgres: the caller; for root, the folder's owner or the system user.
+
+    Raises EmbeddedPostgresError when the system user is missing and cannot be made.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid())
+    owner = folder.stat()
+    if owner.st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    found = _lookup(SYSTEM_USER) or _make_system_user()
+    if found.uid == 0:
+        raise EmbeddedPostgresError(f"the system user {SYSTEM_USER} is root itself: PostgreSQL refuses to run as root")
+    return found
+
+
+def can_enter(account: Account, folder: Path) -> bool:
+    """Whether `account` may pass through `folder` and all its parents (asked of the kernel, in a fork)."""
+    return _can_access(account, folder)
+
+
+def can_run(account: Account, program: Path) -> bool:
+    """Whether `account` may execute `program` where it lies."""
+    return _can_access(account, program)
+
+
+def _can_access(account: Account, path: Path) -> bool:
+    if account.is_caller:
+        return os.access(path, os.X_OK)
+    child = os.fork()
+    if child == 0:
+        allowed = False
+        try:
+            os.setgroups([])
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+            allowed = os.access(path, os.X_OK)
+        finally:
+            os._exit(0 if allowed else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _lookup(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _make_system_user() -> Account:
+    search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    useradd = shutil.which("useradd", path=search)
+    advice = f"make it by hand (useradd --system {SYSTEM_USER}), run as another user, or set BOLTWORKS_DATABASE_URL"
+    failure = f"cannot make the system user {SYSTEM_USER} that PostgreSQL needs when started by root"
+    if useradd is None:
+        raise EmbeddedPostgresError(f"{failure}: no useradd on this system; {advice}")
+    nologin = shutil.which("nologin", path=search) or "/bin/false"
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", nologin]
+    made = subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, text=True, check=False)
+    found = _lookup(SYSTEM_USER)
+    if found is None:
+        reason = " ".join(made.stderr.split()) or f"useradd ended with {made.returncode}"
+        raise EmbeddedPostgresError(f"{failure}: {reason}; {advice}")
+    return found

@@ -1,0 +1,44 @@
+"""SQL stands in `.sql` files beside the code that runs it, as named blocks:
+
+    -- name: lock_job
+    -- Why the statement is there.
+    select …
+
+`load(__package__, "queries.sql")` gives them as attributes. A test PREPAREs every block.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+_HEAD = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)\s*$", re.MULTILINE)
+
+
+class Queries:
+    """Named statements of one file; an unknown name is an AttributeError at once."""
+
+    def __init__(self, blocks: dict[str, str]) -> None:
+        self.blocks = blocks
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return self.blocks[name]
+        except KeyError:
+            raise AttributeError(f"no SQL block named {name!r}") from None
+
+
+def parse(text: str) -> dict[str, str]:
+    """Split a file into its named blocks; a name used twice is a ValueError."""
+    heads = list(_HEAD.finditer(text))
+    blocks: dict[str, str] = {}
+    for head, following in zip(heads, [*heads[1:], None], strict=True):
+        end = following.start() if following else len(text)
+        if head[1] in blocks:
+            raise ValueError(f"SQL block {head[1]!r} stands twice")
+        blocks[head[1]] = text[head.end() : end].strip()
+    return blocks
+
+
+def load(package: str, file: str = "queries.sql") -> Queries:
+    return Queries(parse(resources.files(package).joinpath(file).read_text(encoding="utf-8")))

@@ -1,0 +1,79 @@
+"""Transfers as values, and the flows of money as pure functions. The book posts what they return.
+
+Each flow says which account is debited and which is credited (ARCHITECTURE.md, "The book").
+A transfer of nothing is left out: the database refuses amounts below one msat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.money import Msat
+
+NODE = "node"
+ROUTING_FEES = "routing_fees"
+OVERRUNS = "overruns"
+REFUNDS_PAYABLE = "refunds_payable"
+SUB_SAT = "sub_sat"
+REVENUE = "revenue"
+CAPITAL = "capital"
+POOL = "pool"
+POOL_RESERVED = "pool_reserved"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """`amount_msat` from `debit` to `credit`, because of `cause_kind`:`cause_id` and never a second time."""
+
+    cause_kind: str
+    cause_id: str
+    debit: str
+    credit: str
+    amount_msat: Msat
+
+    @property
+    def cause(self) -> tuple[str, str]:
+        return (self.cause_kind, self.cause_id)
+
+
+def holding(owner_id: str) -> str:
+    """The account that holds what was paid for one job, until the work is done or given up."""
+    return f"holding:{owner_id}"
+
+
+def _some(*transfers: Transfer) -> tuple[Transfer, ...]:
+    return tuple(transfer for transfer in transfers if transfer.amount_msat > 0)
+
+
+def settlement(payment_hash: str, job_id: str, paid_msat: int) -> tuple[Transfer, ...]:
+    """An invoice settled: what LND says was paid is held for the job."""
+    return _some(Transfer("settlement", payment_hash, NODE, holding(job_id), Msat(paid_msat)))
+
+
+def owed_back(refund_cause: str, job_id: str, refund_msat: int, sub_sat_msat: int) -> tuple[Transfer, ...]:
+    """A debt to the payer, in whole sats; the rest below a sat stays on its own account."""
+    return _some(
+        Transfer("refund_owed", refund_cause, holding(job_id), REFUNDS_PAYABLE, Msat(refund_msat)),
+        Transfer("sub_sat", refund_cause, holding(job_id), SUB_SAT, Msat(sub_sat_msat)),
+    )
+
+
+def charge(job_id: str, charge_msat: int, pool_share_msat: int) -> tuple[Transfer, ...]:
+    """What the user is charged becomes revenue; the pool gets its configured share of that."""
+    return _some(
+        Transfer("charge", job_id, holding(job_id), REVENUE, Msat(charge_msat)),
+        Transfer("pool_share", job_id, REVENUE, POOL, Msat(pool_share_msat)),
+    )
+
+
+def overrun(job_id: str, overrun_msat: int) -> tuple[Transfer, ...]:
+    """Work beyond its cap: the operator's loss, charged to nobody, never shared with the pool."""
+    return _some(Transfer("overrun", job_id, OVERRUNS, REVENUE, Msat(overrun_msat)))
+
+
+def refund_paid(attempt_id: str, refund_msat: int, fee_msat: int) -> tuple[Transfer, ...]:
+    """A refund arrived; the routing fee is the gateway's expense."""
+    return _some(
+        Transfer("refund_paid", attempt_id, REFUNDS_PAYABLE, NODE, Msat(refund_msat)),
+        Transfer("routing_fee", attempt_id, ROUTING_FEES, NODE, Msat(fee_msat)),
+    )

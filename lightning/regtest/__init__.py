@@ -1,0 +1,1 @@
+"""A real regtest network of one bitcoind and two LND: native processes, found, fetched or built once."""

@@ -1,0 +1,53 @@
+"""pytest fixtures on a real regtest network: `regtest`, `payer`, `gateway_node`.
+
+A session's network lives in a temporary directory and ends with the session, also if the session is killed; when a
+test failed, its files stay for a look. With `BOLTWORKS_REGTEST_DIR` set, the network there is used and left running.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lightning.regtest.control import AsyncControl
+    from lightning.regtest.network import Network
+
+
+@pytest.fixture(scope="session")
+def regtest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A running network (`lightning.regtest.network.Network`): stop, start, kill, pause, mine, access."""
+    from lightning.regtest.network import Network
+    from lightning.regtest.processes import myself
+
+    if named := os.environ.get("BOLTWORKS_REGTEST_DIR"):
+        network = Network(Path(named))
+        network.up()
+        yield network
+        return
+    network = Network(tmp_path_factory.mktemp("regtest"))
+    try:
+        network.up(owner=myself())
+        yield network
+    finally:
+        network.down(purge=not request.session.testsfailed)
+
+
+@pytest.fixture(scope="session")
+def payer(regtest: Network) -> Iterator[AsyncControl]:
+    """The second node: pays, issues invoices, holds payments. Coroutine methods, for any event loop."""
+    control = regtest.async_control("payer")
+    yield control
+    control.close()
+
+
+@pytest.fixture(scope="session")
+def gateway_node(regtest: Network) -> Iterator[AsyncControl]:
+    """The gateway's own node, by its admin macaroon."""
+    control = regtest.async_control("gateway")
+    yield control
+    control.close()

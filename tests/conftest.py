@@ -1,0 +1,96 @@
+"""Shared parts: one embedded PostgreSQL per run, a fresh database per test, and the books checked after each."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from gateway.audit import all_invariants
+from gateway.start import migrate_database
+from ledger.audit import find_violations
+from ledger.database import Pool, open_pool
+from ledger.embedded import EmbeddedPostgres, embedded_postgres
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A real PostgreSQL for the whole run; BOLTWORKS_TEST_KEEP=1 leaves its folder for a look."""
+    folder = Path(tempfile.mkdtemp(prefix="boltworks-test-"))
+    with asyncio.Runner() as runner:
+        server_context = embedded_postgres(folder)
+        server = runner.run(server_context.__aenter__())
+        try:
+            runner.run(_make_template(server))
+            yield server
+        finally:
+            runner.run(server_context.__aexit__(None, None, None))
+            if not os.environ.get("BOLTWORKS_TEST_KEEP"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def database_dsn(server: EmbeddedPostgres, name: str) -> str:
+    kwargs = server.connect_kwargs
+    return f"postgresql://{kwargs['user']}:{quote(kwargs['password'], safe='')}@/{name}?host={quote(kwargs['host'])}"
+
+
+async def _make_template(server: EmbeddedPostgres) -> None:
+    admin = await asyncpg.connect(**{**server.superuser_connect_kwargs, "database": "postgres"})
+    role = server.connect_kwargs["user"]
+    await admin.execute(f'create database template_migrated owner "{role}"')
+    await admin.close()
+    await migrate_database(database_dsn(server, "template_migrated"))
+
+
+@pytest_asyncio.fixture
+async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A database without anything in it."""
+    async for dsn in _new_database(postgres, "template0"):
+        yield dsn
+
+
+@pytest_asyncio.fixture
+async def dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A migrated database of this test's own; its books are checked when the test is over."""
+    async for name in _new_database(postgres, "template_migrated"):
+        yield name
+        await assert_books_right(name)
+
+
+async def _new_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(**{**postgres.superuser_connect_kwargs, "database": "postgres"})
+    role = postgres.connect_kwargs["user"]
+    try:
+        await admin.execute(f'create database {name} template {template} owner "{role}"')
+        yield database_dsn(postgres, name)
+        await admin.execute(f"drop database {name} with (force)")
+    finally:
+        await admin.close()
+
+
+@pytest_asyncio.fixture
+async def pool(dsn: str) -> AsyncIterator[Pool]:
+    async with open_pool(dsn, min_size=1, max_size=16) as opened:
+        yield opened
+
+
+async def assert_books_right(dsn: str) -> None:
+    """Every invariant of the books holds."""
+    conn = await asyncpg.connect(dsn)
+    try:
+        violations = await find_violations(conn, all_invariants())
+    finally:
+        await conn.close()
+    assert violations == []

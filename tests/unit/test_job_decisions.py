@@ -1,0 +1,111 @@
+"""Truth tables of what happens to a job and its money."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.jobs.decisions import (
+    TERMINAL,
+    JobState,
+    OweBack,
+    RefundState,
+    StartWork,
+    on_settlement,
+    on_work_done,
+    on_work_failed,
+    refund_summary,
+)
+
+PENDING, PAYING, PAID = RefundState.PENDING, RefundState.PAYING, RefundState.PAID
+
+
+def test_a_paid_job_starts() -> None:
+    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 5000) == StartWork()
+
+
+def test_an_overpaid_job_starts() -> None:
+    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 7500) == StartWork()
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL | {JobState.EXECUTING}))
+def test_what_settles_late_or_twice_is_owed_back_in_full(state: JobState) -> None:
+    assert on_settlement(state, 5000, 5999) == OweBack(refund_sats=5, sub_sat_msat=999)
+
+
+def test_less_than_the_price_starts_nothing() -> None:
+    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 4999) == OweBack(refund_sats=4, sub_sat_msat=999)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "reserved", "paid_msat", "metered", "charge", "absorbed", "refund", "rest", "overrun"),
+    [
+        (10, 0, 10_000, 4, 4, 0, 6, 0, 0),
+        (10, 0, 10_000, 10, 10, 0, 0, 0, 0),
+        (10, 0, 10_000, 25, 10, 0, 0, 0, 15),
+        (10, 0, 10_000, 0, 0, 0, 10, 0, 0),
+        (10, 0, 12_345, 4, 4, 0, 8, 345, 0),
+        (10, 6, 4_000, 3, 0, 3, 4, 0, 0),
+        (10, 6, 4_000, 8, 2, 6, 2, 0, 0),
+        (10, 6, 4_000, 99, 4, 6, 0, 0, 89),
+        (10, 10, 0, 7, 0, 7, 0, 0, 0),
+    ],
+)
+def test_the_charge_is_the_capped_cost_less_what_the_pool_pays(
+    estimate: int,
+    reserved: int,
+    paid_msat: int,
+    metered: int,
+    charge: int,
+    absorbed: int,
+    refund: int,
+    rest: int,
+    overrun: int,
+) -> None:
+    done = on_work_done(estimate_sats=estimate, reserved_sats=reserved, paid_msat=paid_msat, metered_sats=metered)
+    assert (done.user_charge_sats, done.absorbed_sats, done.refund_sats, done.sub_sat_msat, done.overrun_sats) == (
+        charge,
+        absorbed,
+        refund,
+        rest,
+        overrun,
+    )
+
+
+@given(
+    estimate=st.integers(1, 10**9),
+    share=st.integers(0, 10**9),
+    over_msat=st.integers(0, 10**12),
+    metered=st.integers(0, 10**10),
+)
+def test_no_sat_vanishes_or_appears(estimate: int, share: int, over_msat: int, metered: int) -> None:
+    reserved = min(share, estimate)
+    paid_msat = (estimate - reserved) * 1000 + over_msat
+    done = on_work_done(estimate_sats=estimate, reserved_sats=reserved, paid_msat=paid_msat, metered_sats=metered)
+    assert paid_msat == (done.user_charge_sats + done.refund_sats) * 1000 + done.sub_sat_msat
+    assert done.user_charge_sats + done.absorbed_sats == done.actual_cost_sats <= estimate
+    assert done.absorbed_sats <= reserved
+    assert done.actual_cost_sats + done.overrun_sats == metered
+    assert 0 <= done.sub_sat_msat < 1000
+
+
+def test_failed_work_costs_nothing() -> None:
+    assert on_work_failed(12_345) == OweBack(refund_sats=12, sub_sat_msat=345)
+
+
+@pytest.mark.parametrize(
+    ("refunds", "summary"),
+    [
+        ([], (RefundState.NONE, 0)),
+        ([(PENDING, 5)], (PENDING, 5)),
+        ([(PENDING, 5), (PAID, 7)], (PENDING, 5)),
+        ([(PENDING, 5), (PAYING, 7)], (PAYING, 12)),
+        ([(PAYING, 7), (PAID, 1)], (PAYING, 7)),
+        ([(PAID, 7), (PAID, 1)], (PAID, 8)),
+    ],
+)
+def test_what_a_job_says_of_its_refunds(
+    refunds: list[tuple[RefundState, int]], summary: tuple[RefundState, int]
+) -> None:
+    assert refund_summary(refunds) == summary

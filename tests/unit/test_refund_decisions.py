@@ -1,0 +1,148 @@
+"""Truth table of a refund attempt's next step: the look-up decides, never a guess."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.refunds.decisions import (
+    MAX_SENDS,
+    Facts,
+    Freeze,
+    GiveUp,
+    Paid,
+    Send,
+    SendLater,
+    Step,
+    Wait,
+    next_step,
+)
+from ledger.money import Msat
+from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled, Unknown
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER, JUST_EXPIRED, LONG_EXPIRED = (
+    NOW + timedelta(hours=1),
+    NOW - timedelta(seconds=5),
+    NOW - timedelta(seconds=61),
+)
+PREIMAGE = bytes(32)
+SETTLED = Settled(PREIMAGE, Msat(5000), Msat(17), payment_index=9)
+NO_ROUTE = Failed(FailureReason.NO_ROUTE, payment_index=9)
+REFUSED = Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, payment_index=9)
+UNKNOWN = Unknown("UNAVAILABLE")
+
+NEVER_SENT = Facts(
+    amount_msat=5000,
+    expires_at=LATER,
+    sends=0,
+    failed_sends=0,
+    last_failed_index=0,
+    update_seen=False,
+    history_intact=True,
+)
+SENT = replace(NEVER_SENT, sends=1)
+FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome", "kind"),
+    [
+        # before the first send: only NOT_FOUND lets it leave
+        (NEVER_SENT, NotFound(), Send),
+        (replace(NEVER_SENT, expires_at=JUST_EXPIRED), NotFound(), GiveUp),
+        (NEVER_SENT, SETTLED, GiveUp),
+        (NEVER_SENT, NO_ROUTE, GiveUp),
+        (NEVER_SENT, InFlight(), GiveUp),
+        (NEVER_SENT, UNKNOWN, Wait),
+        # sent: LND's word
+        (SENT, SETTLED, Paid),
+        (SENT, replace(SETTLED, amount_msat=Msat(4000)), Freeze),
+        (SENT, InFlight(), Wait),
+        (SENT, UNKNOWN, Wait),
+        # NOT_FOUND after a send
+        (SENT, NotFound(), Send),
+        (replace(SENT, history_intact=False), NotFound(), Freeze),
+        (replace(SENT, update_seen=True), NotFound(), Freeze),
+        (replace(SENT, failed_sends=1), NotFound(), Freeze),
+        (replace(SENT, expires_at=JUST_EXPIRED), NotFound(), Wait),
+        (replace(SENT, expires_at=LONG_EXPIRED), NotFound(), GiveUp),
+        (replace(SENT, expires_at=LONG_EXPIRED, history_intact=False), NotFound(), Freeze),
+        # FAILED that accounts for all sends
+        (SENT, REFUSED, GiveUp),
+        (SENT, NO_ROUTE, SendLater),
+        (replace(SENT, expires_at=JUST_EXPIRED), NO_ROUTE, GiveUp),
+        (replace(SENT, sends=MAX_SENDS, failed_sends=MAX_SENDS - 1), NO_ROUTE, GiveUp),
+        (FAILED_ONCE, NO_ROUTE, Send),
+        (replace(FAILED_ONCE, expires_at=JUST_EXPIRED), NO_ROUTE, GiveUp),
+        # a send is unaccounted for: LND shows the old failure, or fewer failures than sends
+        (replace(FAILED_ONCE, sends=2), REFUSED, Wait),
+        (replace(SENT, sends=2), REFUSED, Wait),
+        (replace(SENT, sends=2, expires_at=JUST_EXPIRED), NO_ROUTE, Wait),
+        (replace(SENT, sends=2, expires_at=LONG_EXPIRED), NO_ROUTE, GiveUp),
+        (replace(FAILED_ONCE, sends=MAX_SENDS), NO_ROUTE, Wait),
+    ],
+)
+def test_next_step(facts: Facts, outcome: PaymentOutcome, kind: type[Step]) -> None:
+    assert isinstance(next_step(facts, outcome, NOW), kind)
+
+
+def test_paid_carries_the_proof_and_the_fee() -> None:
+    assert next_step(SENT, SETTLED, NOW) == Paid(PREIMAGE, 17)
+
+
+def test_a_wait_in_flight_is_remembered_as_seen() -> None:
+    step = next_step(SENT, InFlight(), NOW)
+    assert isinstance(step, Wait)
+    assert step.update_seen
+
+
+OUTCOMES = st.one_of(
+    st.just(SETTLED),
+    st.builds(Failed, st.sampled_from(FailureReason), payment_index=st.integers(1, 20)),
+    st.just(InFlight()),
+    st.just(NotFound()),
+    st.builds(Unknown, st.text(max_size=5)),
+)
+FACTS = st.integers(0, 5).flatmap(
+    lambda sends: st.builds(
+        Facts,
+        amount_msat=st.just(5000),
+        expires_at=st.timedeltas(timedelta(hours=-1), timedelta(hours=1)).map(lambda delta: NOW + delta),
+        sends=st.just(sends),
+        failed_sends=st.integers(0, sends),
+        last_failed_index=st.integers(0, 20),
+        update_seen=st.booleans(),
+        history_intact=st.booleans(),
+    )
+)
+
+
+@given(FACTS, OUTCOMES)
+def test_unknown_and_in_flight_never_free_the_debt(facts: Facts, outcome: PaymentOutcome) -> None:
+    """Whatever is stored: after a send, only LND's terminal word or a passed expiry ends an attempt."""
+    step = next_step(facts, outcome, NOW)
+    if facts.sends and isinstance(outcome, Unknown | InFlight):
+        assert isinstance(step, Wait)
+    if isinstance(step, Paid):
+        assert isinstance(outcome, Settled)
+        assert facts.sends
+        assert hashlib.sha256(step.preimage).digest() == hashlib.sha256(PREIMAGE).digest()
+    if isinstance(step, Send | SendLater):
+        assert facts.expires_at > NOW
+        assert not isinstance(outcome, Settled | InFlight | Unknown)
+
+
+@given(FACTS, OUTCOMES)
+def test_an_attempt_is_given_up_only_when_no_send_can_still_arrive(facts: Facts, outcome: PaymentOutcome) -> None:
+    step = next_step(facts, outcome, NOW)
+    if isinstance(step, GiveUp) and facts.sends:
+        accounted = isinstance(outcome, Failed) and (
+            facts.failed_sends + (outcome.payment_index > facts.last_failed_index) >= facts.sends
+        )
+        assert accounted or NOW >= facts.expires_at + timedelta(seconds=60)

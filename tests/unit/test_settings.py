@@ -1,0 +1,71 @@
+"""Settings: their order, their secrets, and one line for a wrong one."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("LISTEN", "CONFIG", "OPERATOR_KEY", "OPERATOR_KEY_FILE", "DATABASE_URL", "WEBHOOK_SECRET"):
+        monkeypatch.delenv(f"BOLTWORKS_{name}", raising=False)
+    monkeypatch.setenv("BOLTWORKS_DATA_DIR", str(tmp_path / "data"))
+
+
+def test_environment_before_dotenv_before_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "boltworks.toml").write_text('[settings]\nlisten = "127.0.0.1:1"\nlease_s = 21\ninvoice_expiry_s = 31\n')
+    (tmp_path / ".env").write_text("BOLTWORKS_LISTEN=127.0.0.1:2\nBOLTWORKS_LEASE_S=22\nREGTEST_OTHER=1\n")
+    monkeypatch.setenv("BOLTWORKS_LISTEN", "127.0.0.1:3")
+    settings = load_settings()
+    assert (settings.listen, settings.lease_s, settings.invoice_expiry_s) == ("127.0.0.1:3", 22, 31)
+
+
+def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
+    first, second = load_settings(), load_settings()
+    assert first.token_secret.get_secret_value() == second.token_secret.get_secret_value()
+    kept = tmp_path / "data/secrets/token_secret"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert first.token_secret.get_secret_value() not in repr(first)
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("k" * 40 + "\n")
+    monkeypatch.setenv("BOLTWORKS_OPERATOR_KEY_FILE", str(tmp_path / "key"))
+    assert load_settings().operator_key.get_secret_value() == "k" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LISTEN", "nowhere"),
+        ("LISTEN", "127.0.0.1:99999"),
+        ("INVOICE_EXPIRY_S", "soon"),
+        ("INVOICE_EXPIRY_S", "1"),
+        ("DATABASE_URL", "mysql://x"),
+        ("WEBHOOK_SECRET", "whsec_short"),
+        ("TOKEN_SECRET", "short"),
+        ("PUBLIC_URL", "ftp://x"),
+        ("CONFIG", "/there/is/no/such.toml"),
+        ("LOG_FORMAT", "xml"),
+        ("OPERATOR_KEY_FILE", "/there/is/no/such"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"BOLTWORKS_{name}", value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    line = str(error.value)
+    assert line.startswith(f"BOLTWORKS_{name}: ")
+    assert "\n" not in line
+
+
+def test_an_unknown_setting_in_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "boltworks.toml").write_text("[settings]\nlistne = 1\n")
+    with pytest.raises(SettingsError, match=r"settings\.listne"):
+        load_settings()
