@@ -15,7 +15,9 @@ from aiohttp import web
 
 from gateway import idempotency
 from gateway.app import make_app
+from gateway.catalogue import load_catalogue
 from gateway.context import Gateway
+from gateway.database import StartError, open_database
 from gateway.execution.orphans import requeue_orphans
 from gateway.execution.queue import enqueue, run_queue
 from gateway.execution.run import Executor
@@ -25,7 +27,7 @@ from gateway.settings import PREFIX, Settings
 from gateway.settlement.deliver import Sender
 from gateway.settlement.sweep import Sweep
 from gateway.settlement.watcher import Watcher
-from gateway.start import StartError, load_catalogue, open_database, open_gateway, open_node
+from gateway.start import open_gateway, open_node
 from gateway.supervise import Supervisor
 
 log = logging.getLogger(__name__)

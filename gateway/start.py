@@ -1,4 +1,4 @@
-"""How a process is put together: database, migrations, node, catalogue, in one stack that closes in order."""
+"""How a process is put together: database, node, workers, in one stack that closes in order."""
 
 from __future__ import annotations
 
@@ -9,61 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-import asyncpg
 
-from gateway.catalogue import Catalogue, load_catalogue
+from gateway.catalogue import Catalogue
 from gateway.context import Gateway
-from gateway.execution.queue import install_queue
+from gateway.database import StartError, open_database
 from gateway.settings import PREFIX, Settings
 from gateway.work import build_workers
-from ledger.database import DATABASE_AWAY, Pool, open_pool
-from ledger.embedded import EmbeddedPostgresError, embedded_postgres
-from ledger.migrate import Migration, MigrationError, migrate
+from ledger.database import Pool
 from lightning.lnd import LndNode
 from lightning.macaroons import is_admin_macaroon
 
 log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The process can not start; one plain line."""
-
-
-@asynccontextmanager
-async def database_dsn(settings: Settings) -> AsyncIterator[str]:
-    """The operator's own PostgreSQL, or the embedded one in DATA_DIR. Raises StartError."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    try:
-        async with embedded_postgres(settings.data_dir) as server:
-            yield server.dsn
-    except EmbeddedPostgresError as error:
-        raise StartError(str(error)) from None
-
-
-async def migrate_database(dsn: str) -> list[Migration]:
-    """Bring the schema up to this release, under a lock. Raises StartError."""
-    try:
-        conn = await asyncpg.connect(dsn, timeout=15, server_settings={"timezone": "UTC"})
-    except (*DATABASE_AWAY, asyncpg.PostgresError) as error:
-        raise StartError(f"{PREFIX}DATABASE_URL: the database can not be reached: {error}") from None
-    try:
-        return await migrate(conn, also=install_queue)
-    except MigrationError as error:
-        raise StartError(str(error)) from None
-    finally:
-        await conn.close()
-
-
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Pool]:
-    """A pool on the migrated database."""
-    async with database_dsn(settings) as dsn:
-        for migration in await migrate_database(dsn):
-            log.info("migrated to %04d_%s", migration.version, migration.name)
-        async with open_pool(dsn, min_size=4, max_size=24) as pool:
-            yield pool
 
 
 @asynccontextmanager
@@ -112,6 +68,3 @@ async def check_token_secret(pool: Pool, secret: str) -> None:
         raise StartError(
             f"{PREFIX}TOKEN_SECRET is not the one this database was used with: tokens given out would stop working"
         )
-
-
-__all__ = ["StartError", "load_catalogue", "open_database", "open_gateway", "open_node"]

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit import all_invariants
-from gateway.start import migrate_database
+from gateway.database import migrate_database
 from ledger.audit import find_violations
 from ledger.database import Pool, open_pool
 from ledger.embedded import EmbeddedPostgres, embedded_postgres

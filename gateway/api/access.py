@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
 
@@ -65,10 +66,8 @@ def client_address(request: web.Request, trusted_proxies: tuple[str, ...]) -> Cl
     address = ip_address((request.remote or "127.0.0.1").partition("%")[0])
     if any(address in ip_network(proxy, strict=False) for proxy in trusted_proxies):
         forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-        try:
+        with contextlib.suppress(ValueError):
             address = ip_address(forwarded)
-        except ValueError:
-            pass
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is None:
             return IPv6Interface(str(IPv6Interface(f"{address}/64").network))

@@ -1,4 +1,4 @@
-"""What travels: camelCase, strict, unknown members refused. Amounts in integer sats; what is not known yet is absent."""
+"""What travels: camelCase, strict, unknown members refused. Amounts in integer sats; what is not known is absent."""
 
 from __future__ import annotations
 

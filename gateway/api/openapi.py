@@ -26,7 +26,7 @@ def document(version: str, base_url: str) -> dict[str, Any]:
         "info": {
             "title": "boltworks",
             "version": version,
-            "description": "Work for sats. Amounts are integer satoshi; errors are RFC 9457 problems with a stable code.",
+            "description": "Work for sats. Amounts are integer sats; errors are RFC 9457 problems with a stable code.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": base_url}],

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from jsonschema.protocols import Validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from gateway.catalogue.own_schemas import http_schema, openai_schema, pdf_schema
+from gateway.catalogue.schema_compile import compile_schema
 
 MAX_AMOUNT_SATS = 1_000_000_000
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -106,6 +117,27 @@ class _Work(_Table):
     example: dict[str, Any] | None = None
     input_schema: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _title_from_name(cls, table: Any) -> Any:
+        return {"title": table["name"], **table} if isinstance(table, dict) and "name" in table else table
+
+    @property
+    def own_schema(self) -> dict[str, Any]:
+        """What the worker itself demands of an input, whatever the entry's schema says."""
+        return http_schema()
+
+    @property
+    def schema_of_input(self) -> dict[str, Any]:
+        """The schema that payers are shown: the entry's, else its worker's."""
+        return self.own_schema if self.input_schema is None else self.input_schema
+
+    @cached_property
+    def validators(self) -> tuple[Validator, ...]:
+        """Both schemas, compiled once. Raises SchemaMistake."""
+        own = compile_schema(self.own_schema)
+        return (own,) if self.input_schema is None else (own, compile_schema(self.input_schema))
+
 
 class HttpWork(_Work):
     """The operator's own service. `timeout_s` limits one attempt, from connecting to the answer's last byte."""
@@ -114,10 +146,6 @@ class HttpWork(_Work):
     url: HttpUrl
     price: FlatPrice
     timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 300
-
-    @property
-    def schema_of_input(self) -> dict[str, Any]:
-        return self.input_schema or http_schema()
 
 
 class OpenAiWork(_Work):
@@ -131,8 +159,8 @@ class OpenAiWork(_Work):
     timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 300
 
     @property
-    def schema_of_input(self) -> dict[str, Any]:
-        return self.input_schema or openai_schema(self.price.max_output_tokens)
+    def own_schema(self) -> dict[str, Any]:
+        return openai_schema(self.price.max_output_tokens)
 
 
 class PdfWork(_Work):
@@ -142,12 +170,12 @@ class PdfWork(_Work):
     price: PagePrice
 
     @property
-    def schema_of_input(self) -> dict[str, Any]:
-        return self.input_schema or pdf_schema()
+    def own_schema(self) -> dict[str, Any]:
+        return pdf_schema()
 
 
 WorkEntry: TypeAlias = HttpWork | OpenAiWork | PdfWork
-"""One work that is sold. `schema_of_input` is what `/api/works` shows: the entry's own, else its worker's."""
+"""One work that is sold."""
 
 
 def _rising(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
@@ -188,6 +216,3 @@ class Catalogue(_Table):
 
     def find(self, name: str) -> WorkEntry | None:
         return next((entry for entry in self.works if entry.name == name), None)
-
-    def names(self) -> Iterator[str]:
-        return (entry.name for entry in self.works)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import grpc
 
+from gateway.database import StartError
 from gateway.settings import PREFIX, Settings
-from gateway.start import StartError
 from lightning.macaroons import bake
 from lightning.permissions import GATEWAY_PERMISSIONS, WATCHER_PERMISSIONS
 
@@ -27,7 +27,8 @@ async def bake_macaroon(settings: Settings, *, admin_macaroon: str, role: str, o
             uris=ROLES[role],
         )
     except grpc.RpcError as error:
-        raise StartError(f"LND did not bake: {getattr(error, 'details', lambda: error)()}") from None
+        said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        raise StartError(f"LND did not bake: {said}") from None
     write_private(Path(out), baked)
     click.echo(f"{out}: a macaroon for the {role}; it may call {len(ROLES[role])} methods:")
     for uri in ROLES[role]:

@@ -8,8 +8,8 @@ import asyncpg
 import click
 
 from gateway.audit import all_invariants
+from gateway.database import database_dsn, migrate_database
 from gateway.settings import Settings
-from gateway.start import database_dsn, migrate_database
 from ledger import book
 from ledger.audit import Violation, find_violations, self_test
 from ledger.database import Connection
@@ -46,9 +46,7 @@ async def _audit(conn: Connection, as_json: bool) -> int:
         report = {
             "clean": not violations,
             "invariants": [invariant.name for invariant in invariants],
-            "violations": [
-                {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in violations
-            ],
+            "violations": [{"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in violations],
             "balancesMsat": balances,
         }
         click.echo(json.dumps(report, indent=2))

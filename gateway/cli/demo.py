@@ -14,10 +14,10 @@ import aiohttp
 import click
 
 from gateway.audit import all_invariants
+from gateway.database import StartError
 from gateway.logs import set_up_logging
 from gateway.serve import running_server, stop_on_signals
 from gateway.settings import Settings, SettingsError, load_settings
-from gateway.start import StartError
 from ledger.audit import find_violations
 from ledger.money import Msat
 from lightning.lnd import LndNode

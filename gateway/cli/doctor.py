@@ -14,8 +14,9 @@ import asyncpg
 import click
 
 from gateway.catalogue import CatalogueError, load_catalogue
+from gateway.database import StartError, database_dsn, migrate_database
 from gateway.settings import PREFIX, Settings, SettingsError, load_settings
-from gateway.start import StartError, database_dsn, migrate_database, open_node
+from gateway.start import open_node
 from ledger.database import DATABASE_AWAY
 from ledger.money import whole_sats
 from lightning.macaroons import BadMacaroon, is_admin_macaroon
@@ -117,9 +118,7 @@ async def _disk(settings: Settings) -> list[Finding]:
 
 async def _address(settings: Settings) -> list[Finding]:
     if settings.public_url is None:
-        return [
-            Finding("address", "warning", f"{PREFIX}PUBLIC_URL is not set; payers are told {settings.base_url}")
-        ]
+        return [Finding("address", "warning", f"{PREFIX}PUBLIC_URL is not set; payers are told {settings.base_url}")]
     return [Finding("address", "ok", settings.public_url)]
 
 

@@ -41,7 +41,7 @@ def stop(line: str, code: int = 1) -> Any:
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; what is expected to go wrong is one line, not a traceback."""
     from gateway.catalogue import CatalogueError
-    from gateway.start import StartError
+    from gateway.database import StartError
     from lightning.types import NodeRefused, NodeUnavailable
 
     try:

@@ -1,4 +1,4 @@
-"""One task: number the run, call the worker under its cap, record the end. Whatever the worker does, the job ends once."""
+"""One task: number the run, call the worker under its cap, record the end. The job ends once, come what may."""
 
 from __future__ import annotations
 

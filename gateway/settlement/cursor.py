@@ -1,4 +1,4 @@
-"""The watcher's cursor, pure: the largest N with every settle index up to N acknowledged. A hint, never the authority."""
+"""The watcher's cursor, pure: the largest N with every settle index up to N acknowledged. A hint, no authority."""
 
 from __future__ import annotations
 

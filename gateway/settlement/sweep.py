@@ -1,4 +1,4 @@
-"""The look-up sweep: our own invoices that are not final are looked up at LND. This, not the stream, is the authority."""
+"""The look-up sweep: own invoices that are not final are looked up at LND. This, not the stream, is the authority."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ async def test_opposite_postings_do_not_deadlock(pool: Pool) -> None:
     assert await pool_balance(pool) == 5000
 
 
-@pytest.mark.parametrize("statement", ["update transfers set amount_msat = 1", "delete from transfers", "truncate transfers"])
+@pytest.mark.parametrize(
+    "statement", ["update transfers set amount_msat = 1", "delete from transfers", "truncate transfers"]
+)
 async def test_transfers_are_immutable(pool: Pool, statement: str) -> None:
     await post(pool, TOPUP)
     with pytest.raises(asyncpg.RestrictViolationError, match="immutable"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateway.start import migrate_database
+from gateway.database import migrate_database
 from ledger.migrate import MigrationError, known_migrations, migrate
 
 SNAPSHOT = Path(__file__).parent / "schema.snapshot"

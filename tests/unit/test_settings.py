@@ -19,7 +19,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_environment_before_dotenv_before_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "boltworks.toml").write_text('[settings]\nlisten = "127.0.0.1:1"\nlease_s = 21\ninvoice_expiry_s = 31\n')
+    (tmp_path / "boltworks.toml").write_text(
+        '[settings]\nlisten = "127.0.0.1:1"\nlease_s = 21\ninvoice_expiry_s = 31\n'
+    )
     (tmp_path / ".env").write_text("BOLTWORKS_LISTEN=127.0.0.1:2\nBOLTWORKS_LEASE_S=22\nREGTEST_OTHER=1\n")
     monkeypatch.setenv("BOLTWORKS_LISTEN", "127.0.0.1:3")
     settings = load_settings()
