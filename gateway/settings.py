@@ -19,9 +19,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PostgresDsn,
     SecretStr,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic.fields import FieldInfo
@@ -61,7 +59,9 @@ def _url(value: str) -> str:
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    TypeAdapter(PostgresDsn).validate_python(value.get_secret_value())
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("postgresql", "postgres") or len(parts.path) < 2:
+        raise ValueError("must be postgresql://user:password@host:port/database")
     return value
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
@@ -20,6 +21,9 @@ from gateway.database import migrate_database
 from ledger.audit import find_violations
 from ledger.database import Pool, open_pool
 from ledger.embedded import EmbeddedPostgres, embedded_postgres
+from lightning.regtest.network import Network
+from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.services import WorkService, work_service
 
 _numbers = itertools.count()
 
@@ -94,3 +98,35 @@ async def assert_books_right(dsn: str) -> None:
     finally:
         await conn.close()
     assert violations == []
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[WorkService]:
+    """The operator's own HTTP service behind the work `echo`."""
+    async with work_service() as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def running_gateway(
+    regtest: Network, dsn: str, service: WorkService, tmp_path: Path
+) -> AsyncIterator[GatewayProcess]:
+    """`boltworks serve` on real nodes, with the demo wallet; `.url`, `.env`, kill, stop, start."""
+    settings = {
+        **regtest.access.settings(),
+        "BOLTWORKS_DEMO_WALLET": "true",
+        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
+    }
+    async with gateway_process(tmp_path, dsn, settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def buyer(http: aiohttp.ClientSession, running_gateway: GatewayProcess) -> Buyer:
+    return Buyer(http, running_gateway.url)

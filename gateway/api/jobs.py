@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -192,7 +193,7 @@ async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    with gateway.hub.watch(job_id) as changed:
+    with gateway.hub.watch(job_id) as changed, contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
         last = ""
         while not gateway.stopping.is_set():

@@ -1,4 +1,4 @@
-"""The operator's catalogue: what is sold, at what price, and the pool's and tiers' settings, read from one TOML file."""
+"""The operator's catalogue, one TOML file: what is sold at what price, and what pool and tiers may give."""
 
 from gateway.catalogue.load import CatalogueError, load_catalogue
 from gateway.catalogue.model import Catalogue, WorkEntry

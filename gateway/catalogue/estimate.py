@@ -29,9 +29,7 @@ def estimate_sats(entry: WorkEntry, input: Mapping[str, Any]) -> int:
 
 def token_cost_sats(price: TokenPrice, input_tokens: int, output_tokens: int) -> int:
     """Input and output together, rounded up once."""
-    thousandths = (
-        input_tokens * price.per_1k_input_tokens_sats + output_tokens * price.per_1k_output_tokens_sats
-    )
+    thousandths = input_tokens * price.per_1k_input_tokens_sats + output_tokens * price.per_1k_output_tokens_sats
     return -(-thousandths // 1000)
 
 

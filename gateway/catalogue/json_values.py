@@ -39,7 +39,7 @@ def json_fault(value: Any, limits: JsonLimits) -> JsonFault | None:
             return JsonFault(path[:3], f"is nested deeper than {limits.depth} levels")
         if reason := _wrong(part):
             return JsonFault(path, reason)
-        waiting.extend((path + (key,), child) for key, child in _children(part))
+        waiting.extend(((*path, key), child) for key, child in _children(part))
     return None
 
 

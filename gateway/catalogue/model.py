@@ -183,9 +183,7 @@ def _rising(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
     for lower, upper in pairwise(tiers):
         needed = (upper.min_paid_sats, upper.min_days_known)
         if needed == (lower.min_paid_sats, lower.min_days_known) or upper.min_paid_sats < lower.min_paid_sats:
-            raise ValueError(
-                f"must stand in rising order: {upper.name!r} comes after {lower.name!r} but needs no more"
-            )
+            raise ValueError(f"must stand in rising order: {upper.name!r} comes after {lower.name!r} but needs no more")
     return tiers
 
 

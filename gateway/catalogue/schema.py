@@ -56,7 +56,9 @@ def _unprintable(input: Mapping[str, Any]) -> InputFault | None:
 
 def _told(error: ValidationError) -> InputFault:
     path: tuple[str | int, ...] = tuple(error.absolute_path)
-    keyword, wanted, found = str(error.validator), error.validator_value, error.instance
+    keyword = str(error.validator)
+    wanted: Any = error.validator_value
+    found: Any = error.instance
     match keyword:
         case "required":
             missing = next(name for name in wanted if name not in found)

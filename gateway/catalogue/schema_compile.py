@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,8 +37,6 @@ def compile_schema(schema: dict[str, Any]) -> Validator:
     for keyword, value in _keywords(schema):
         if keyword == "$id":
             raise SchemaMistake("$id is not supported")
-        if keyword in ("pattern", "patternProperties"):
-            _check_patterns([value] if keyword == "pattern" else list(value))
         if keyword in ("$ref", "$dynamicRef"):
             _check_reference(resolver, value)
     validator: Validator = Draft202012Validator(schema, registry=Registry())
@@ -64,14 +61,6 @@ def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
                 yield from _keywords(part)
         elif keyword not in _PLAIN_DATA:
             yield from _keywords(value)
-
-
-def _check_patterns(patterns: list[str]) -> None:
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise SchemaMistake(f"the pattern {_shortened(repr(pattern))} is wrong: {error}") from None
 
 
 def _check_reference(resolver: Any, reference: str) -> None:

@@ -27,7 +27,7 @@ from lightning.regtest.paths import regtest_dir
 from lightning.regtest.progress import Progress
 from lightning.types import Settled
 
-WORK = "pdf"
+WORK = "markdown-pdf"
 TEXT = """# Three sats well spent
 
 This page was typeset by **boltworks** and paid for over *Lightning*.

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver, AsyncpgPoolDriver
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job as Task
 
+from gateway.execution.driver import PatientDriver
 from ledger.database import Connection, Pool
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ async def run_queue(
 
     Tasks of a dead process are taken up again after `heartbeat_timeout_s`.
     """
-    manager = QueueManager(Queries(AsyncpgPoolDriver(pool)))
+    driver = PatientDriver(pool)
+    manager = QueueManager(Queries(driver))
 
     @manager.entrypoint(ENTRYPOINT, on_failure="hold", accepts_context=False)
     async def work(task: Task) -> None:
@@ -76,11 +78,11 @@ async def run_queue(
             dequeue_timeout=timedelta(seconds=min(5.0, heartbeat_timeout_s / 2)),
             batch_size=10,
             max_concurrent_tasks=concurrent,
-            shutdown_on_listener_failure=True,
             heartbeat_timeout=timedelta(seconds=heartbeat_timeout_s),
         )
     finally:
         stopper.cancel()
+        await driver.stop_listening()
 
 
 def _raw(conn: Connection) -> Any:

@@ -25,7 +25,6 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/jobs/{id}/fragment", page(job.fragment))
     add.add_get("/jobs/{id}/events", job.events, allow_head=False)
     add.add_get("/jobs/{id}/result", page(job.result))
-    add.add_post("/jobs/{id}/open", page(job.open_with_proof))
     add.add_post("/jobs/{id}/cancel", page(job.cancel_job))
     add.add_post("/jobs/{id}/refund", page(job.refund_job))
     add.add_post("/jobs/{id}/demo-pay", page(job.demo_pay))

@@ -61,7 +61,9 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         access=_access(operation["security"]),
         idempotent=any(parameter["name"] == "Idempotency-Key" for parameter in parameters),
         body=_members(document, operation.get("requestBody")),
-        answers=tuple((status, answer["description"].replace("`", "")) for status, answer in operation["responses"].items()),
+        answers=tuple(
+            (status, answer["description"].replace("`", "")) for status, answer in operation["responses"].items()
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from gateway.api.body import parse_json
 from gateway.problems import Problem
@@ -19,6 +20,7 @@ PREFIX = "input."
 WHOLE = "input"
 """The one field of a schema that names no properties."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_VERBS = ("must ", "is ", "needs ", "does ")
 _LINE_ENDS = re.compile(r"\r\n?")
 
 
@@ -37,6 +39,11 @@ class Field:
     attributes: tuple[tuple[str, str], ...] = ()
     error: str = ""
 
+    @property
+    def advanced(self) -> bool:
+        """Most people leave it alone: it stands folded away."""
+        return self.kind == "json" and not self.required
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -44,6 +51,13 @@ class FieldError:
 
     key: str
     reason: str
+
+
+def field_error(pointer: str, reason: str) -> FieldError:
+    """The schema's word (`#/text`, `must not be blank`) as the field's: a whole sentence beside its input."""
+    key = unquote(pointer.removeprefix("#").removeprefix("/").partition("/")[0])
+    sentence = f"This {reason}" if reason.startswith(_VERBS) else reason[:1].upper() + reason[1:]
+    return FieldError(key.replace("~1", "/").replace("~0", "~"), sentence.rstrip(".") + ".")
 
 
 def fields(

@@ -20,7 +20,11 @@ def refuse_foreign_form(request: web.Request) -> None:
     if site is not None and site != "same-origin":
         raise Problem(FOREIGN_FORM)
     origin = request.headers.get("Origin")
-    if origin is not None and site is None and not is_our_origin(origin, request.app[GATEWAY].settings.public_url, request.host):
+    if (
+        origin is not None
+        and site is None
+        and not is_our_origin(origin, request.app[GATEWAY].settings.public_url, request.host)
+    ):
         raise Problem(FOREIGN_FORM)
 
 

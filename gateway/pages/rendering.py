@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,8 +50,9 @@ def set_up(app: web.Application) -> None:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        filters={"sats": sats, "number": number, "utc": utc, "rfc3339": rfc3339},
     )
+    filters: dict[str, Callable[..., str]] = {"sats": sats, "number": number, "utc": utc, "rfc3339": rfc3339}
+    environment.filters.update(filters)
     environment.globals.update(static=urls.__getitem__, version=version("boltworks"))
     app.on_response_prepare.append(_guard)
 

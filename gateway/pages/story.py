@@ -84,7 +84,9 @@ def _complete(job: JobView) -> tuple[str, str, Tone]:
 
 def _expired(job: JobView) -> tuple[str, str, Tone]:
     if job.refund_state == "none":
-        text = "The invoice was cancelled, or ran out before it was paid. Nothing was charged, and it can not be paid now."
+        text = (
+            "The invoice was cancelled, or ran out before it was paid. Nothing was charged, and it can not be paid now."
+        )
         return "This job ended unpaid", text, "quiet"
     text = f"Your payment came after the job had ended. {_refund_text(job, 'Everything you paid')}"
     return "Paid too late", text, "bad"

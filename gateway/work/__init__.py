@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from gateway.work.worker import Worker
 
 
-def build_workers(
-    catalogue: Catalogue, session: aiohttp.ClientSession, worker_secret: str
-) -> Mapping[str, Worker]:
+def build_workers(catalogue: Catalogue, session: aiohttp.ClientSession, worker_secret: str) -> Mapping[str, Worker]:
     """A worker per work, by the work's name. `worker_secret` (`whsec_…`) signs what `http` workers are sent."""
     from gateway.work.registry import workers_of
 

@@ -136,6 +136,7 @@ class _Typesetter:
 
     lost_per_page_mpt: int = 3 * LINE_MPT
     _headings_in_a_row: list[int] = field(default_factory=list)
+    _open_lists: int = 0
 
     def title(self, title: str, width_mpt: int) -> Iterator[_Piece]:
         if title:
@@ -186,15 +187,18 @@ class _Typesetter:
         digits = 1 if block.start is None else len(str(block.start + len(block.items))) + 1
         body_mpt = width_mpt - LIST_INDENT_MPT - digits * LIST_MARKER_MPT - LIST_GAP_MPT
         spacing = TIGHT_MPT if block.tight else SPACING_MPT
-        height = -spacing
-        items = []
-        for item in block.items:
-            pieces = self.set_all(item, body_mpt)
-            self._headings_in_a_row.clear()
-            height += max(_stacked(pieces), TEXT_MPT) + spacing
-            items.append([piece.node for piece in pieces])
-        node = {"kind": "list", "start": block.start, "spacing": spacing, "items": items}
-        return _Piece(node, height)
+        nested = self._open_lists > 0
+        self._open_lists += 1
+        items = [self._item(item, body_mpt) for item in block.items]
+        self._open_lists -= 1
+        height = sum(item_mpt for _, item_mpt in items) + (len(items) - 1) * spacing
+        node = {"kind": "list", "start": block.start, "spacing": spacing, "nested": nested}
+        return _Piece({**node, "items": [nodes for nodes, _ in items]}, height)
+
+    def _item(self, blocks: Sequence[Block], width_mpt: int) -> tuple[list[Node], int]:
+        pieces = self.set_all(blocks, width_mpt)
+        self._headings_in_a_row.clear()
+        return [piece.node for piece in pieces], max(_stacked(pieces), TEXT_MPT)
 
     def _table(self, table: Table, width_mpt: int) -> _Piece:
         widths = _column_widths(table, width_mpt)

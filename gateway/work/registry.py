@@ -15,9 +15,7 @@ from gateway.work.pdf_worker import PdfWorker
 from gateway.work.worker import Worker
 
 
-def workers_of(
-    catalogue: Catalogue, session: aiohttp.ClientSession, worker_secret: str
-) -> Mapping[str, Worker]:
+def workers_of(catalogue: Catalogue, session: aiohttp.ClientSession, worker_secret: str) -> Mapping[str, Worker]:
     signer = Webhook(worker_secret)
     return {entry.name: _worker_of(entry, session, signer) for entry in catalogue.works}
 

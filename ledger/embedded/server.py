@@ -194,6 +194,8 @@ async def _refusal(server: EmbeddedPostgres) -> str | None:
             f"PostgreSQL refuses the password in {server.files.password(ROLE)}: "
             "stop all users and remove that file, and the next start sets a new one"
         ) from error
+    except EmbeddedPostgresError as error:
+        return str(error)
     except asyncpg.TooManyConnectionsError:
         return None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -88,8 +88,13 @@ class BitcoindRpc:
         return _result(raw)
 
     def mine(self, blocks: int, timeout_s: float = 30.0) -> None:
-        """Blocks that pay nobody's wallet."""
+        """Blocks that pay nobody's wallet, on disk when this returns.
+
+        bitcoind writes its chain out once an hour; killed before, it would forget blocks that LND has seen, and LND
+        never recovers from that. `gettxoutsetinfo` has the side effect of writing it out.
+        """
         self.call("generatetodescriptor", blocks, NOBODYS_OUTPUT, timeout_s=timeout_s)
+        self.call("gettxoutsetinfo", "none", timeout_s=timeout_s)
 
     def height(self) -> int:
         return int(self.call("getblockcount"))

@@ -81,6 +81,7 @@ bitcoin.node=bitcoind
 bitcoind.rpchost=127.0.0.1:{ports.bitcoind_rpc}
 bitcoind.rpcuser={RPC_USER}
 bitcoind.rpcpass={state.rpc_password}
+bitcoind.zmqreaddeadline=1s
 bitcoind.zmqpubrawblock=tcp://127.0.0.1:{ports.zmq_block}
 bitcoind.zmqpubrawtx=tcp://127.0.0.1:{ports.zmq_tx}
 """

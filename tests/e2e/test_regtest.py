@@ -145,6 +145,21 @@ async def test_a_killed_lnd_comes_back_and_is_paid(
     assert (await payer.pay(request)).succeeded
 
 
+async def test_a_killed_bitcoind_forgets_no_block_and_is_heard_again(
+    regtest: Network, payer: AsyncControl, gateway_node: AsyncControl
+) -> None:
+    height = await asyncio.to_thread(regtest.mine, 3)
+    await asyncio.to_thread(regtest.kill, "bitcoind")
+    assert not regtest.is_running()
+    await asyncio.to_thread(regtest.start, "bitcoind")
+    await asyncio.to_thread(regtest.wait_ready, "bitcoind")
+    assert regtest.bitcoind.height() > height
+    assert (await gateway_node.facts()).synced_to_chain
+    assert (await payer.facts()).synced_to_chain
+    assert (await payer.pay(await gateway_node.invoice(5))).succeeded
+    assert regtest.is_alive("miner")
+
+
 async def test_a_paused_node_answers_nothing_until_it_is_resumed(regtest: Network) -> None:
     regtest.pause("payer")
     try:

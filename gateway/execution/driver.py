@@ -1,0 +1,81 @@
+"""PgQueuer's database driver, made patient: a database that is away for a moment does not end the queue's loop.
+
+If the loop ended, PgQueuer would wait for all running work before anything could start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
+from pgqueuer.ports.driver import NotifyCallback
+
+from ledger.database import DATABASE_AWAY, Pool
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class PatientDriver(AsyncpgPoolDriver):
+    """Repeats a statement whose connection broke (the queue's own are safe to repeat) and listens anew."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self._patient_pool = pool
+        self._listeners: set[asyncio.Task[None]] = set()
+
+    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        return await _patiently(lambda: super(PatientDriver, self).fetch(query, *args))
+
+    async def execute(self, query: str, *args: object) -> str:
+        return await _patiently(lambda: super(PatientDriver, self).execute(query, *args))
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        listening = asyncio.Event()
+        task = asyncio.create_task(self._listen_for_ever(channel, callback, listening))
+        self._listeners.add(task)
+        await listening.wait()
+
+    async def _listen_for_ever(self, channel: str, callback: NotifyCallback, listening: asyncio.Event) -> None:
+        while True:
+            try:
+                await self._listen(channel, callback, listening)
+            except DATABASE_AWAY:
+                await asyncio.sleep(RETRY_S)
+
+    async def _listen(self, channel: str, callback: NotifyCallback, listening: asyncio.Event) -> None:
+        lost = asyncio.Event()
+
+        def tell(_: object) -> None:
+            lost.set()
+
+        relay = Relay(callback)
+        async with self._patient_pool.acquire() as conn:
+            conn.add_termination_listener(tell)
+            await conn.add_listener(channel, relay)
+            listening.set()
+            try:
+                await lost.wait()
+            finally:
+                if not conn.is_closed():
+                    conn.remove_termination_listener(tell)
+                    await conn.remove_listener(channel, relay)
+
+    async def stop_listening(self) -> None:
+        for task in self._listeners:
+            task.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
+
+
+async def _patiently(statement: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await statement()
+        except DATABASE_AWAY as error:
+            log.warning("the queue waits for the database: %s", error)
+            await asyncio.sleep(RETRY_S)

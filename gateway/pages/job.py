@@ -1,0 +1,182 @@
+"""`/jobs/{id}`: one job as its buyer sees it. The cookie that buying gave opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway import problems
+from gateway.api.access import require_job
+from gateway.api.jobs import cancel, refund, stream_job
+from gateway.api.models import JobView
+from gateway.context import GATEWAY, Gateway
+from gateway.jobs.view import read_job
+from gateway.pages.demo_wallet import DEMO_WALLET
+from gateway.pages.errors import problem_of
+from gateway.pages.posted import read_form
+from gateway.pages.qr import invoice_qr
+from gateway.pages.rendering import render
+from gateway.pages.result import Shown, shown
+from gateway.pages.story import story
+from gateway.pages.words import one_line
+from gateway.problems import Problem
+from ledger.database import DATABASE_AWAY
+from lightning.types import NodeUnavailable
+
+COOKIE = "boltworks_job"
+COOKIE_AGE_S = 400 * 86_400
+"""The longest that browsers keep: what is owed back waits for ever."""
+FRAGMENT = "X-Fragment"
+"""Sent by the page's script, and answered, when only the page's main part is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormError:
+    """Shown beside the form of that name, with what was typed."""
+
+    form: str
+    text: str
+    typed: str
+    status: int
+
+
+NO_ERROR = FormError("", "", "", 200)
+
+
+def give_cookie(response: web.StreamResponse, gateway: Gateway, job_id: str, token: str) -> None:
+    response.set_cookie(
+        COOKIE,
+        token,
+        path=f"/jobs/{job_id}",
+        max_age=COOKIE_AGE_S,
+        httponly=True,
+        samesite="Lax",
+        secure=gateway.settings.base_url.startswith("https://"),
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    return await _answer(request, await _opened(request))
+
+
+async def fragment(request: web.Request) -> web.Response:
+    return await _answer(request, await _opened(request), only_main=True)
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    gateway = request.app[GATEWAY]
+    return await stream_job(request, gateway, await require_job(gateway, request, cookie=COOKIE))
+
+
+async def result(request: web.Request) -> web.Response:
+    """The result as a download, whatever it is: a browser never renders it as ours."""
+    job = await _view(request.app[GATEWAY], await _opened(request))
+    found = _shown(job)
+    if found is None:
+        raise Problem(problems.NOT_AVAILABLE, "There is no result yet.")
+    headers = {
+        "Content-Disposition": found.disposition,
+        "Content-Type": found.media_type,
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return web.Response(body=found.body, headers=headers)
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+
+    async def act() -> None:
+        await cancel(request.app[GATEWAY], job_id)
+
+    return await _act(request, job_id, "cancel", "", act)
+
+
+async def refund_job(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+    destination = (await read_form(request)).get("destination", "").strip()
+
+    async def act() -> None:
+        if not destination:
+            raise Problem(problems.DESTINATION_INVALID, "Paste an invoice of your wallet; it begins with lnbc.")
+        await refund(request.app[GATEWAY], job_id, destination[:4096])
+
+    return await _act(request, job_id, "refund", destination, act)
+
+
+async def demo_pay(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+
+    async def act() -> None:
+        job = await _view(request.app[GATEWAY], job_id)
+        if job.state == "awaiting_work_payment" and job.invoice is not None:
+            await request.app[DEMO_WALLET].pay(job.invoice.payment_request)
+
+    return await _act(request, job_id, "demo-pay", "", act)
+
+
+async def demo_refund(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+
+    async def act() -> None:
+        gateway = request.app[GATEWAY]
+        job = await _view(gateway, job_id)
+        if job.refund_state == "pending":
+            await refund(gateway, job_id, await request.app[DEMO_WALLET].invoice(job.refund_amount_sats))
+
+    return await _act(request, job_id, "demo-refund", "", act)
+
+
+async def _opened(request: web.Request) -> str:
+    return await require_job(request.app[GATEWAY], request, cookie=COOKIE)
+
+
+async def _view(gateway: Gateway, job_id: str) -> JobView:
+    job = await read_job(gateway.pool, job_id)
+    if job is None:
+        raise Problem(problems.JOB_NOT_FOUND)
+    return job
+
+
+async def _act(
+    request: web.Request, job_id: str, form: str, typed: str, act: Callable[[], Awaitable[None]]
+) -> web.Response:
+    """Do it, and show the job again; a refusal stands beside its form."""
+    only_main = FRAGMENT in request.headers
+    try:
+        await act()
+    except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
+        problem = problem_of(error)
+        refused = FormError(form, one_line(problem), typed, problem.type.status)
+        return await _answer(request, job_id, refused, only_main=only_main)
+    if only_main:
+        return await _answer(request, job_id, only_main=True)
+    return web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
+
+
+async def _answer(
+    request: web.Request, job_id: str, error: FormError = NO_ERROR, *, only_main: bool = False
+) -> web.Response:
+    """The job's page, or its main part for the script."""
+    gateway = request.app[GATEWAY]
+    job = await _view(gateway, job_id)
+    entry = gateway.catalogue.find(job.work)
+    payable = job.state == "awaiting_work_payment" and job.invoice is not None
+    context = {
+        "job": job,
+        "title": entry.title if entry else job.work,
+        "story": story(job),
+        "shown": _shown(job),
+        "qr": invoice_qr(job.invoice.payment_request) if payable and job.invoice else None,
+        "demo_wallet": await request.app[DEMO_WALLET].usable(),
+        "error": error,
+    }
+    template = "job_main.html" if only_main else "job.html"
+    headers = {FRAGMENT: "1"} if only_main else {}
+    return render(request, template, context, status=error.status, headers=headers)
+
+
+def _shown(job: JobView) -> Shown | None:
+    return shown(job.result) if job.state == "complete" else None

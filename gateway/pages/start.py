@@ -1,0 +1,189 @@
+"""`/`: choose a work, give its input, see the price, buy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway import idempotency, problems
+from gateway.api.jobs import buy, job_token, price
+from gateway.api.models import JobRequest
+from gateway.catalogue import WorkEntry
+from gateway.context import GATEWAY, Gateway
+from gateway.pages import job
+from gateway.pages.errors import problem_of
+from gateway.pages.forms import FieldError, field_error, fields, read_input
+from gateway.pages.posted import read_form
+from gateway.pages.prices import price_words
+from gateway.pages.rendering import render, sats
+from gateway.pages.words import one_line
+from gateway.problems import Problem
+from ledger.database import DATABASE_AWAY
+from ledger.free_tier import Decision, decide_without_identity
+from lightning.types import NodeUnavailable
+
+SCOPE = "POST /jobs page"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A form that could be priced."""
+
+    entry: WorkEntry
+    input: dict[str, Any]
+    decision: Decision
+    estimate_sats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A form that could not: which field, or why."""
+
+    field_error: FieldError | None
+    notice: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The price that stands on the page, and the key under which it can be bought once."""
+
+    order: Order
+    key: str
+
+
+async def show(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    named = request.query.get("work")
+    entry = gateway.catalogue.works[0] if named is None else gateway.catalogue.find(named)
+    if entry is None:
+        raise Problem(problems.UNKNOWN_WORK)
+    return _page(request, entry, None)
+
+
+async def go_to_start(request: web.Request) -> web.Response:
+    """Somebody reloaded the address of a form."""
+    return web.Response(status=303, headers={"Location": "/"})
+
+
+async def estimate(request: web.Request) -> web.Response:
+    """The same page with the price; nothing is written."""
+    gateway = request.app[GATEWAY]
+    typed = await read_form(request)
+    entry = _entry(gateway, typed)
+    order = _order(gateway, entry, typed)
+    if isinstance(order, Refused):
+        return _page(request, entry, typed, refused=order)
+    return _page(request, entry, typed, offer=Offer(order, _new_key()))
+
+
+async def buy_job(request: web.Request) -> web.Response:
+    """Create the job once for this form, give its cookie, go to its page."""
+    gateway = request.app[GATEWAY]
+    typed = await read_form(request)
+    entry = _entry(gateway, typed)
+    order = _order(gateway, entry, typed)
+    if isinstance(order, Refused):
+        return _page(request, entry, typed, refused=order)
+    key = typed.get("key", "")
+    if typed.get("agreed") != str(order.estimate_sats):
+        notice = f"The price of what you gave now is {sats(order.estimate_sats)}. Please check it before you buy."
+        return _page(
+            request, entry, typed, offer=Offer(order, _new_key()), refused=Refused(None, notice, 409), moved=True
+        )
+    try:
+        job_id = await _buy_once(request, gateway, order, key)
+    except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
+        problem = problem_of(error)
+        spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
+        offer = Offer(order, _new_key() if spent else key)
+        refused = Refused(None, _FORM_USED if spent else one_line(problem), problem.type.status)
+        return _page(request, entry, typed, offer=offer, refused=refused)
+    response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
+    job.give_cookie(response, gateway, job_id, job_token(gateway, job_id))
+    return response
+
+
+_FORM_USED = "This form bought a job before. Please check the price and buy again."
+
+
+async def _buy_once(request: web.Request, gateway: Gateway, order: Order, key: str) -> str:
+    """The job's id, the same one for the same form. Raises Problem, NodeUnavailable."""
+    body = json.dumps([order.entry.name, order.input], sort_keys=True).encode()
+    claimed = await idempotency.claim(
+        gateway.pool,
+        scope=SCOPE,
+        key=idempotency.checked_key(key) or "",
+        body=body,
+        lease_s=gateway.settings.lease_s,
+    )
+    if isinstance(claimed, idempotency.Replay):
+        return claimed.resource_id
+    try:
+        asked = JobRequest(work=order.entry.name, input=order.input)
+        made = await buy(gateway, request, asked, claimed.resource_id, resumed=claimed.resumed)
+        await idempotency.finish(gateway.pool, claimed, 303, {"id": made.id})
+    except BaseException:
+        await asyncio.shield(idempotency.release(gateway.pool, claimed))
+        raise
+    return made.id
+
+
+def _new_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _entry(gateway: Gateway, typed: Mapping[str, str]) -> WorkEntry:
+    entry = gateway.catalogue.find(typed.get("work", ""))
+    if entry is None:
+        raise Problem(problems.UNKNOWN_WORK)
+    return entry
+
+
+def _order(gateway: Gateway, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
+    given = read_input(entry.schema_of_input, typed)
+    if isinstance(given, FieldError):
+        return _wrong_input(given)
+    try:
+        _, estimate_sats = price(gateway, entry.name, given)
+    except Problem as problem:
+        if problem.type is not problems.INVALID_INPUT:
+            raise
+        pointer = str(problem.extra.get("pointer", ""))
+        return _wrong_input(field_error(pointer, problem.detail.removeprefix(f"{pointer}: ")))
+    return Order(entry, given, decide_without_identity(estimate_sats), estimate_sats)
+
+
+def _wrong_input(error: FieldError) -> Refused:
+    return Refused(error, "Please look at your input again. Nothing was bought.", problems.INVALID_INPUT.status)
+
+
+def _page(
+    request: web.Request,
+    entry: WorkEntry,
+    typed: Mapping[str, str] | None,
+    *,
+    offer: Offer | None = None,
+    refused: Refused | None = None,
+    moved: bool = False,
+) -> web.Response:
+    error = refused.field_error if refused else None
+    shown = fields(entry.schema_of_input, typed, entry.example, error)
+    context = {
+        "works": [(work, price_words(work.price)) for work in request.app[GATEWAY].catalogue.works],
+        "chosen": entry,
+        "price": price_words(entry.price),
+        "fields": [field for field in shown if not field.advanced],
+        "advanced": [field for field in shown if field.advanced],
+        "whole_error": error.reason if error and not any(field.error for field in shown) else "",
+        "offer": offer,
+        "notice": refused.notice if refused else "",
+        "price_moved": moved,
+    }
+    return render(request, "start.html", context, status=refused.status if refused else 200)

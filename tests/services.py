@@ -1,0 +1,72 @@
+"""The operator's own service, as a test plays it: an HTTP worker on loopback that does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass
+class WorkService:
+    """Answers each order by `input.cost` sats, fails on `input.fail`, waits for `release` on `input.hold`."""
+
+    url: str = ""
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, request: web.Request) -> web.Response:
+        order = await request.json()
+        self.orders.append(order)
+        self.keys.append(request.headers.get("Idempotency-Key", ""))
+        self.arrived.set()
+        if order["input"].get("hold"):
+            await self.release.wait()
+        if order["input"].get("fail"):
+            return web.json_response({"error": "no"}, status=500)
+        return web.json_response({"result": {"echo": order["input"]}, "costSats": order["input"].get("cost", 1)})
+
+    def catalogue(self, path: Path, estimate_sats: int = 100) -> Path:
+        path.write_text(
+            f"""
+[pool]
+share_of_revenue = 0.05
+[[work]]
+name = "echo"
+title = "Echo"
+worker = "http"
+url = "{self.url}"
+price = {{ estimate_sats = {estimate_sats} }}
+[[work]]
+name = "markdown-pdf"
+title = "Markdown to PDF"
+worker = "pdf"
+price = {{ per_page_sats = 10 }}
+"""
+        )
+        return path
+
+
+@asynccontextmanager
+async def work_service() -> AsyncIterator[WorkService]:
+    service = WorkService()
+    app = web.Application()
+    app.router.add_post("/run", service.run)
+    runner = web.AppRunner(app, shutdown_timeout=0.2)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    service.url = f"http://{host}:{port}/run"
+    try:
+        yield service
+    finally:
+        service.release.set()
+        await runner.cleanup()
