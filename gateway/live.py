@@ -19,6 +19,11 @@ class Hub:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._any: set[asyncio.Event] = set()
 
+    @property
+    def watched(self) -> int:
+        """Jobs that somebody waits for."""
+        return len(self._waiting)
+
     @contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
         event = asyncio.Event()

@@ -78,20 +78,28 @@ async def running_server(
     catalogue = load_catalogue(settings.config)
     sock = listening_socket(settings)
     try:
-        async with open_gateway(settings, catalogue) as gateway, Supervisor(gateway.metrics) as tasks:
+        async with open_gateway(settings, catalogue) as gateway:
             if stopping is not None:
                 gateway.stopping = stopping
-            await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
-            await tasks.add("sweep", sweep(gateway).run)
-            await tasks.add("housekeeping", lambda: forget_keys(gateway))
-            if work:
-                await add_work(gateway, tasks)
-            async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
-                if watch:
-                    await tasks.add("watcher", watcher(gateway, local_webhook_url(settings, sock)).run)
+            async with running(gateway, sock, watch=watch, work=work):
                 yield gateway
     finally:
         sock.close()
+
+
+@asynccontextmanager
+async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: bool) -> AsyncIterator[None]:
+    """All long tasks and the server of a gateway whose parts are open."""
+    async with Supervisor(gateway.metrics) as tasks:
+        await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
+        await tasks.add("sweep", sweep(gateway).run)
+        await tasks.add("housekeeping", lambda: forget_keys(gateway))
+        if work:
+            await add_work(gateway, tasks)
+        async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
+            if watch:
+                await tasks.add("watcher", watcher(gateway, local_webhook_url(gateway.settings, sock)).run)
+            yield
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.catalogue import Catalogue
@@ -25,7 +26,7 @@ class Executor:
 
     pool: Pool
     catalogue: Catalogue
-    workers: dict[str, Worker]
+    workers: Mapping[str, Worker]
     metrics: Metrics
     stopping: asyncio.Event
     timeout_s: float

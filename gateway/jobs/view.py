@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.api.models import InvoiceView, JobView
 from gateway.jobs.decisions import RefundState, refund_summary
@@ -20,7 +19,13 @@ async def read_job(pool: Pool, job_id: str) -> JobView | None:
     return None if row is None else job_view(row)
 
 
-def job_view(row: Mapping[str, Any]) -> JobView:
+class Row(Protocol):
+    """A row of the block `job`."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def job_view(row: Row) -> JobView:
     refund_state, refund_sats = refund_summary(
         (RefundState(state), sats) for state, sats in from_jsonb(row["refunds"]) or ()
     )
@@ -47,7 +52,7 @@ def job_view(row: Mapping[str, Any]) -> JobView:
     )
 
 
-def _invoice_view(row: Mapping[str, Any]) -> InvoiceView | None:
+def _invoice_view(row: Row) -> InvoiceView | None:
     if row["invoice_request"] is None:
         return None
     expires_at: datetime = row["invoice_expires_at"]
@@ -62,8 +67,9 @@ def _invoice_view(row: Mapping[str, Any]) -> InvoiceView | None:
     )
 
 
-def _refund_problem(row: Mapping[str, Any], state: RefundState) -> str | None:
+def _refund_problem(row: Row, state: RefundState) -> str | None:
     """Why a refund still waits: the last attempt's end, or what is wrong with the destination on file."""
     if state is not RefundState.PENDING:
         return None
-    return row["refund_to_error"] or row["refund_failure"]
+    why: str | None = row["refund_to_error"] or row["refund_failure"]
+    return why

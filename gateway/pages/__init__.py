@@ -25,9 +25,13 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/jobs/{id}/fragment", page(job.fragment))
     add.add_get("/jobs/{id}/events", job.events, allow_head=False)
     add.add_get("/jobs/{id}/result", page(job.result))
-    add.add_post("/jobs/{id}/cancel", page(job.cancel_job))
-    add.add_post("/jobs/{id}/refund", page(job.refund_job))
-    add.add_post("/jobs/{id}/demo-pay", page(job.demo_pay))
-    add.add_post("/jobs/{id}/demo-refund", page(job.demo_refund))
+    for path, action in (
+        ("/jobs/{id}/cancel", job.cancel_job),
+        ("/jobs/{id}/refund", job.refund_job),
+        ("/jobs/{id}/demo-pay", job.demo_pay),
+        ("/jobs/{id}/demo-refund", job.demo_refund),
+    ):
+        add.add_post(path, page(action))
+        add.add_get(path, page(job.go_to_job))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)

@@ -57,7 +57,7 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         method=method.upper(),
         path=path,
         anchor=operation["operationId"],
-        summary=operation["summary"],
+        summary=operation["summary"].replace("`", ""),
         access=_access(operation["security"]),
         idempotent=any(parameter["name"] == "Idempotency-Key" for parameter in parameters),
         body=_members(document, operation.get("requestBody")),

@@ -61,6 +61,11 @@ async def show(request: web.Request) -> web.Response:
     return await _answer(request, await _opened(request))
 
 
+async def go_to_job(request: web.Request) -> web.Response:
+    """Somebody reloaded the address of a form."""
+    return web.Response(status=303, headers={"Location": f"/jobs/{request.match_info['id']}"})
+
+
 async def fragment(request: web.Request) -> web.Response:
     return await _answer(request, await _opened(request), only_main=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway import problems
 from gateway.problems import Problem
 from ledger.money import whole_sats
+from lightning.bolt11 import network_of
 from lightning.node import Node
 from lightning.types import BadPaymentRequest, NodeInfo, NodeUnavailable, NotFound, PaymentRequest, Unknown
 
@@ -25,28 +27,32 @@ class Destination:
 
 async def read_destination(node: Node, text: str, now: datetime) -> Destination:
     """Decode and check all that does not depend on the sum. Raises Problem, NodeUnavailable."""
-    invoice = text.strip().removeprefix("lightning:").removeprefix("LIGHTNING:")
+    invoice = re.sub("^lightning:", "", text.strip(), flags=re.IGNORECASE)
     if not invoice.lower().startswith("ln"):
         raise Problem(
             problems.DESTINATION_INVALID, "Give a BOLT11 invoice of your wallet; it begins with lnbc (or lntb, lnbcrt)."
         )
+    own = await node.get_info()
     try:
+        refuse_network(network_of(invoice), own)
         request = await node.decode(invoice.lower() if invoice.isupper() else invoice)
     except BadPaymentRequest:
         raise Problem(
             problems.DESTINATION_INVALID, "This is not a BOLT11 invoice that the node can read. Copy it again, whole."
         ) from None
-    refuse_unpayable(request, await node.get_info(), now)
+    refuse_unpayable(request, own, now)
     return Destination(text, request)
+
+
+def refuse_network(network: str, own: NodeInfo) -> None:
+    """Before the node decodes it: LND reads invoices of its own network only. Pure. Raises Problem."""
+    if network != own.network:
+        detail = f"The invoice is for {network}, this gateway is on {own.network}."
+        raise Problem(problems.DESTINATION_WRONG_NETWORK, detail)
 
 
 def refuse_unpayable(request: PaymentRequest, own: NodeInfo, now: datetime) -> None:
     """Pure. Raises Problem."""
-    if request.network != own.network:
-        raise Problem(
-            problems.DESTINATION_WRONG_NETWORK,
-            f"The invoice is for {request.network}, this gateway is on {own.network}.",
-        )
     if request.destination == own.pubkey:
         raise Problem(problems.DESTINATION_OWN_NODE, "Give an invoice of your own wallet.")
     if request.expires_at - MIN_TIME_LEFT <= now:

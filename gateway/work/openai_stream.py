@@ -61,18 +61,16 @@ async def chat_events(response: aiohttp.ClientResponse, max_bytes: int) -> Async
 
 async def _data_lines(response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
     """The payloads of `data:` lines. Other fields, comments and blank lines say nothing here."""
-    taken = 0
+    left = max_bytes
     rest = b""
     async for chunk in response.content.iter_any():
-        taken += len(chunk)
-        if taken > max_bytes:
-            raise AnswerTooLong
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
-            raise AnswerTooLong
+        *lines, rest = (rest + chunk[:left]).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
                 yield line[5:].strip()
+        left -= len(chunk)
+        if left < 0 or len(rest) > MAX_LINE_BYTES:
+            raise AnswerTooLong
     if rest.startswith(b"data:"):
         yield rest[5:].strip()
 

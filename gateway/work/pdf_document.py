@@ -13,14 +13,15 @@ from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock
-from markdown_it.rules_block.table import table as table_rule
+from markdown_it.rules_block import StateBlock, blockquote, list_block, table
 from markdown_it.token import Token
 
 from gateway.work.pdf_characters import printable
 
 MAX_NESTING = 5
 """Lists and quotes inside each other; what is deeper is set at the deepest level."""
+DEEPEST_LEVEL = 12
+"""The parser drops what lies below its own limit (20): here markers of deeper lists and quotes stay text."""
 MAX_TABLE_COLUMNS = 12
 MAX_TABLE_CELLS = 6000
 MAX_LINK_CHARACTERS = 2000
@@ -124,12 +125,24 @@ def _bounded_table(state: StateBlock, start_line: int, end_line: int, silent: bo
     columns = ruler.count("|") + 1
     if columns > MAX_TABLE_COLUMNS + 2 or columns * (end_line - start_line) > MAX_TABLE_CELLS:
         return False
-    return table_rule(state, start_line, end_line, silent)
+    return table(state, start_line, end_line, silent)
+
+
+def _bounded_list(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
+    return state.level <= DEEPEST_LEVEL and list_block(state, start_line, end_line, silent)
+
+
+def _bounded_quote(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
+    return state.level <= DEEPEST_LEVEL and blockquote(state, start_line, end_line, silent)
 
 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    parser.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
+    rules = parser.block.ruler
+    interrupted = ["paragraph", "reference"]
+    rules.at("table", _bounded_table, {"alt": interrupted})
+    rules.at("list", _bounded_list, {"alt": [*interrupted, "blockquote"]})
+    rules.at("blockquote", _bounded_quote, {"alt": [*interrupted, "blockquote", "list"]})
     return parser
 
 

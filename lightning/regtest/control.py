@@ -167,6 +167,22 @@ class NodeControl:
         updates = self._stream(self._router.SendPaymentV2, request, timeout_s + CALL_TIMEOUT_S)
         return _payment(updates[-1])
 
+    def overpay(self, payment_request: str, *, amount_msat: int, timeout_s: int = PAY_TIMEOUT_S) -> Payment:
+        """Pays more than the invoice asks for, as a careless wallet may (LND accepts up to twice the amount)."""
+        wanted = self.decode(payment_request)
+        request = router.SendPaymentRequest(
+            dest=bytes.fromhex(wanted.destination),
+            payment_hash=bytes.fromhex(wanted.payment_hash),
+            payment_addr=wanted.payment_addr,
+            final_cltv_delta=wanted.cltv_expiry,
+            dest_features=list(wanted.features),
+            amt_msat=amount_msat,
+            fee_limit_msat=FEE_LIMIT_MSAT,
+            timeout_seconds=timeout_s,
+            no_inflight_updates=True,
+        )
+        return _payment(self._stream(self._router.SendPaymentV2, request, timeout_s + CALL_TIMEOUT_S)[-1])
+
     def invoice(
         self,
         amount_sats: int,
@@ -368,6 +384,10 @@ class AsyncControl:
             fee_limit_msat=fee_limit_msat,
             timeout_s=timeout_s,
         )
+
+    async def overpay(self, payment_request: str, *, amount_msat: int) -> Payment:
+        """See NodeControl.overpay."""
+        return await self._run(self._control().overpay, payment_request, amount_msat=amount_msat)
 
     async def invoice(
         self,

@@ -35,6 +35,7 @@ class NetworkAccess:
             **_of_node("REGTEST_GATEWAY", self.gateway),
             **_of_node("REGTEST_PAYER", self.payer),
             "REGTEST_BITCOIND_RPC": self.bitcoind_rpc,
+            "BOLTWORKS_DEMO_WALLET": "true",
             "BOLTWORKS_REGTEST_DIR": str(self.directory.absolute()),
         }
 

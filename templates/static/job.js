@@ -90,13 +90,23 @@
 
   const follow = () => {
     const source = new EventSource(`${url}/events`);
+    let patience = 0;
+    source.addEventListener("open", () => {
+      clearTimeout(patience);
+      failures = 0;
+      if (!offline.hidden) refresh();
+    });
     source.addEventListener("job", (event) => {
       if (event.data === lastEvent && offline.hidden) return;
       lastEvent = event.data;
       refresh();
     });
     source.addEventListener("error", () => {
-      if (source.readyState !== EventSource.CLOSED) return;
+      clearTimeout(patience);
+      if (source.readyState === EventSource.CONNECTING) {
+        patience = setTimeout(() => away(true), 4000);
+        return;
+      }
       away(true);
       later(follow);
     });
@@ -151,7 +161,7 @@
     for (const place of root.querySelectorAll("[data-until]")) {
       const left = Math.round((Date.parse(place.dataset.until) - Date.now()) / 1000);
       const time = left >= 90 ? `${Math.round(left / 60)} minutes` : `${left} seconds`;
-      place.textContent = left > 0 ? `, ${time} left` : ", which is over";
+      place.textContent = left > 0 ? `${time} left.` : "This time is over.";
     }
   };
 

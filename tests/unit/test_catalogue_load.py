@@ -106,7 +106,7 @@ def test_numbers_of_a_schema_are_plain_json(tmp_path: Path) -> None:
     assert type(factor) is float
 
 
-TWICE = 'work: has the name \'translate\' twice'
+TWICE = "work: has the name 'translate' twice"
 MISTAKES = [
     pytest.param("[pool", "is not TOML", id="no toml"),
     pytest.param("", "work: is missing", id="empty"),
@@ -118,14 +118,28 @@ MISTAKES = [
         "pool.share_of_revenu: is not a known key; did you mean 'share_of_revenue'?",
         id="pool key",
     ),
-    pytest.param("[pool]\nshare_of_revenue = 1.5\n" + WORK, "pool.share_of_revenue: must be at most 1, not 1.5", id="share"),
+    pytest.param(
+        "[pool]\nshare_of_revenue = 1.5\n" + WORK, "pool.share_of_revenue: must be at most 1, not 1.5", id="share"
+    ),
     pytest.param("[pool]\nshare_of_revenue = nan\n" + WORK, "pool.share_of_revenue: must be a number", id="nan"),
-    pytest.param("[pool]\nshare_of_revenue = true\n" + WORK, "pool.share_of_revenue: must be a number, not true", id="bool"),
-    pytest.param('[pool]\nshare_of_revenue = "0.1"\n' + WORK, "pool.share_of_revenue: must be a number, not '0.1'", id="text"),
-    pytest.param("[pool]\ndaily_cap_sats = 5.0\n" + WORK, "pool.daily_cap_sats: must be a whole number, not 5.0", id="float"),
-    pytest.param("[pool]\ndaily_cap_sats = -1\n" + WORK, "pool.daily_cap_sats: must be 0 or more, not -1", id="negative"),
+    pytest.param(
+        "[pool]\nshare_of_revenue = true\n" + WORK, "pool.share_of_revenue: must be a number, not true", id="bool"
+    ),
+    pytest.param(
+        '[pool]\nshare_of_revenue = "0.1"\n' + WORK, "pool.share_of_revenue: must be a number, not '0.1'", id="text"
+    ),
+    pytest.param(
+        "[pool]\ndaily_cap_sats = 5.0\n" + WORK, "pool.daily_cap_sats: must be a whole number, not 5.0", id="float"
+    ),
+    pytest.param(
+        "[pool]\ndaily_cap_sats = -1\n" + WORK, "pool.daily_cap_sats: must be 0 or more, not -1", id="negative"
+    ),
     pytest.param(WORK.replace("= 100", "= 0"), "work[0].price.estimate_sats: must be 1 or more, not 0", id="price 0"),
-    pytest.param(WORK.replace("= 100", "= true"), "work[0].price.estimate_sats: must be a whole number, not true", id="price bool"),
+    pytest.param(
+        WORK.replace("= 100", "= true"),
+        "work[0].price.estimate_sats: must be a whole number, not true",
+        id="price bool",
+    ),
     pytest.param(
         WORK.replace("= 100", "= 1000000001"),
         "work[0].price.estimate_sats: must be at most 1000000000, not 1000000001",
@@ -146,16 +160,30 @@ MISTAKES = [
         "work[0].price: a work of the worker 'http' is priced as { estimate_sats = 100 }",
         id="price no table",
     ),
-    pytest.param(WORK.replace("price = { estimate_sats = 100 }", ""), "work[0].price: a work of the worker", id="no price"),
+    pytest.param(
+        WORK.replace("price = { estimate_sats = 100 }", ""), "work[0].price: a work of the worker", id="no price"
+    ),
     pytest.param(WORK.replace('"translate"', '"Translate"'), "work[0].name: must be 1 to 64 small letters", id="name"),
-    pytest.param(WORK.replace('"translate"', '"a\\n"'), "work[0].name: must be 1 to 64 small letters", id="name line end"),
+    pytest.param(
+        WORK.replace('"translate"', '"a\\n"'), "work[0].name: must be 1 to 64 small letters", id="name line end"
+    ),
     pytest.param(WORK.replace('"translate"', "7"), "work[0].name: must be a text, not 7", id="name number"),
     pytest.param(WORK.replace('name = "translate"', ""), "work[0].name: is missing", id="no name"),
     pytest.param(WORK.replace('"http"', '"htpp"'), "did you mean 'http'?", id="worker misspelt"),
-    pytest.param(WORK.replace('"http"', '"command"'), "work[0]: the worker 'command' is not supported yet", id="command"),
-    pytest.param(WORK.replace('worker = "http"', ""), "work[0]: has no worker; known workers are http, openai, pdf", id="no worker"),
-    pytest.param(WORK.replace("http://127", "ftp://127"), "work[0].url: must be an http:// or https:// address", id="ftp"),
-    pytest.param(WORK.replace("http://127.0.0.1:9000/run", "http://[::1"), "work[0].url: must be an http:// or", id="bad url"),
+    pytest.param(
+        WORK.replace('"http"', '"command"'), "work[0]: the worker 'command' is not supported yet", id="command"
+    ),
+    pytest.param(
+        WORK.replace('worker = "http"', ""),
+        "work[0]: has no worker; known workers are http, openai, pdf",
+        id="no worker",
+    ),
+    pytest.param(
+        WORK.replace("http://127", "ftp://127"), "work[0].url: must be an http:// or https:// address", id="ftp"
+    ),
+    pytest.param(
+        WORK.replace("http://127.0.0.1:9000/run", "http://[::1"), "work[0].url: must be an http:// or", id="bad url"
+    ),
     pytest.param(WORK + "timeout = 5", "work[0].timeout: is not a known key; did you mean 'timeout_s'?", id="hint"),
     pytest.param(WORK + "timeout_s = 0", "work[0].timeout_s: must be 1 or more, not 0", id="timeout"),
     pytest.param(
@@ -164,7 +192,9 @@ MISTAKES = [
         id="evaluation",
     ),
     pytest.param(WORK + 'input_schema = { type = "objekt" }', "work[0].input_schema: #/type", id="schema type"),
-    pytest.param(WORK + 'input_schema = { pattern = "(" }', "work[0].input_schema: #/pattern '(' is not a 'regex'", id="pattern"),
+    pytest.param(
+        WORK + 'input_schema = { pattern = "(" }', "work[0].input_schema: #/pattern '(' is not a 'regex'", id="pattern"
+    ),
     pytest.param(
         WORK + 'input_schema = { "$ref" = "http://127.0.0.1:1/x" }',
         "work[0].input_schema: $ref 'http://127.0.0.1:1/x' leads out of the schema",
@@ -178,8 +208,14 @@ MISTAKES = [
         id="draft",
     ),
     pytest.param(WORK + "input_schema = 5", "work[0].input_schema: must be a table, not 5", id="schema no table"),
-    pytest.param(WORK + "input_schema = { default = 2020-01-01 }", "work[0].input_schema.default: must be a JSON value", id="date"),
-    pytest.param(WORK + "input_schema = { default = inf }", "work[0].input_schema.default: must be a finite number", id="inf"),
+    pytest.param(
+        WORK + "input_schema = { default = 2020-01-01 }",
+        "work[0].input_schema.default: must be a JSON value",
+        id="date",
+    ),
+    pytest.param(
+        WORK + "input_schema = { default = inf }", "work[0].input_schema.default: must be a finite number", id="inf"
+    ),
     pytest.param(
         WORK + 'input_schema = { required = ["text"] }\nexample = { texd = "a" }',
         "work[0].example: is no input of this work: #/text is missing",
@@ -221,7 +257,7 @@ def test_the_key_itself_is_never_repeated(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError, match="none.toml: cannot be read"):
+    with pytest.raises(CatalogueError, match=r"none\.toml: cannot be read"):
         load_catalogue(tmp_path / "none.toml")
 
 

@@ -68,7 +68,7 @@ def test_a_table_that_would_blow_up_stays_text() -> None:
 
 
 def test_html_and_images_are_text() -> None:
-    (paragraph,) = blocks('<b onclick="x">hi</b> ![a *cat*](file:///etc/passwd) ![](x)')
+    (paragraph,) = blocks('<b onclick="x">hi</b> ![a *cat*](https://example.org/cat.png) ![](x)')
     assert isinstance(paragraph, Paragraph)
     text = "".join(span.text for span in paragraph.spans)
     assert text == '<b onclick="x">hi</b> [a *cat*] [image]'
@@ -95,13 +95,30 @@ def test_links(target: str, kept: bool) -> None:
     assert [span.href is not None for span in paragraph.spans if "text" in span.text] == [kept]
 
 
-def test_deep_nesting_is_flattened() -> None:
-    markdown = "\n".join("  " * level + f"- {level}" for level in range(15))
+def words(level: tuple[Block, ...]) -> list[str]:
+    found = []
+    for block in level:
+        if isinstance(block, ItemList):
+            found += [word for item in block.items for word in words(item)]
+        if isinstance(block, Quote):
+            found += words(block.blocks)
+        if isinstance(block, Paragraph):
+            found += "".join(span.text for span in block.spans).split()
+    return found
+
+
+def test_deep_nesting_is_flattened_and_loses_no_word() -> None:
+    markdown = "\n".join("  " * level + f"- {level}" for level in range(40))
     depth, level = 0, blocks(markdown)
+    assert [word for word in words(level) if word != "-"] == [str(number) for number in range(40)]
     while lists := [block for block in level if isinstance(block, ItemList)]:
         depth, level = depth + 1, lists[0].items[0]
     assert depth == MAX_NESTING
-    assert len(level) == 15 - MAX_NESTING + 1
+
+
+@pytest.mark.parametrize("marker", ["> ", "- ", "1. ", "> - "])
+def test_text_behind_a_thousand_markers_is_kept(marker: str) -> None:
+    assert words(blocks(marker * 1000 + "deep"))[-1] == "deep"
 
 
 def test_what_shows_nothing_is_left_out() -> None:
@@ -114,7 +131,7 @@ def test_entities_cannot_bring_in_what_no_font_has() -> None:
 
 def test_languages_of_code_are_names() -> None:
     assert blocks("```Rust ignore\nx\ty\n```") == (CodeBlock(("x   y",), "rust"),)
-    assert blocks("```a\"b\nx\n```") == (CodeBlock(("x",), ""),)
+    assert blocks('```a"b\nx\n```') == (CodeBlock(("x",), ""),)
 
 
 def test_titles_are_one_line() -> None:

@@ -1,0 +1,113 @@
+"""PgQueuer as we use it: no task vanishes, whatever its handler does and whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway.execution.queue import HandBack, enqueue, run_queue
+from ledger.database import Pool
+
+
+async def work_until(
+    pool: Pool, handle: Callable[[str], Awaitable[None]], stop: asyncio.Event, heartbeat_timeout_s: float = 6
+) -> None:
+    async with asyncio.timeout(30):
+        await run_queue(pool, handle, concurrent=20, heartbeat_timeout_s=heartbeat_timeout_s, stopping=stop)
+
+
+async def put(pool: Pool, job_id: str) -> None:
+    async with pool.acquire() as conn:
+        await enqueue(conn, job_id)
+
+
+async def status(pool: Pool) -> list[str]:
+    return [row["status"] for row in await pool.fetch("select status from pgqueuer order by id")]
+
+
+async def test_a_handler_that_raises_keeps_its_row(pool: Pool) -> None:
+    """PgQueuer 1.6 deletes it by default."""
+    await put(pool, "a")
+    stop = asyncio.Event()
+
+    async def raising(job_id: str) -> None:
+        stop.set()
+        raise RuntimeError(job_id)
+
+    await work_until(pool, raising, stop)
+    assert await status(pool) == ["failed"]
+
+
+async def test_a_held_row_does_not_stand_in_the_way_of_a_new_task(pool: Pool) -> None:
+    await test_a_handler_that_raises_keeps_its_row(pool)
+    await put(pool, "a")
+    assert await status(pool) == ["failed", "queued"]
+
+
+async def test_one_live_task_per_job(pool: Pool) -> None:
+    await asyncio.gather(*(put(pool, "a") for _ in range(10)))
+    assert await status(pool) == ["queued"]
+
+
+async def test_enqueued_with_its_transaction_or_not_at_all(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await enqueue(conn, "a")
+        await transaction.rollback()
+    assert await status(pool) == []
+
+
+async def test_a_task_handed_back_is_queued_again(pool: Pool) -> None:
+    await put(pool, "a")
+    stop = asyncio.Event()
+
+    async def stopping(job_id: str) -> None:
+        stop.set()
+        raise HandBack
+
+    await work_until(pool, stopping, stop)
+    assert await status(pool) == ["queued"]
+
+
+async def test_a_task_of_a_dead_process_is_taken_up(pool: Pool) -> None:
+    await put(pool, "a")
+    await pool.execute(
+        "update pgqueuer set status = 'picked', queue_manager_id = gen_random_uuid(), heartbeat = now() - interval '7 s'"
+    )
+    stop, seen = asyncio.Event(), []
+
+    async def handle(job_id: str) -> None:
+        seen.append(job_id)
+        stop.set()
+
+    await work_until(pool, handle, stop)
+    assert seen == ["a"]
+    assert await status(pool) == []
+
+
+async def test_the_queue_lives_through_lost_connections(pool: Pool, dsn: str) -> None:
+    """All connections are cut while a task runs; the task ends, and a later one is heard of."""
+    stop, cut, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def handle(job_id: str) -> None:
+        if job_id == "first":
+            await pool.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            cut.set()
+        ended.append(job_id)
+        if job_id == "second":
+            stop.set()
+
+    async def second() -> None:
+        await cut.wait()
+        await put(pool, "second")
+
+    await put(pool, "first")
+    adding = asyncio.create_task(second())
+    await work_until(pool, handle, stop)
+    await adding
+    assert ended == ["first", "second"]
+    assert await status(pool) == []

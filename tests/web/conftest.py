@@ -1,0 +1,80 @@
+"""A whole gateway in the test's own loop: real PostgreSQL, real HTTP, the fake node (which passes LND's contract)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from gateway.catalogue import load_catalogue
+from gateway.context import Gateway
+from gateway.serve import running
+from gateway.settings import load_settings
+from gateway.work import build_workers
+from ledger.database import Pool
+from lightning import bolt11
+from lightning.fake import FakeNode
+from tests.gateways import Buyer
+from tests.services import WorkService
+
+
+@dataclass
+class Web(Buyer):
+    """A client of the gateway, and a hand on its fake node."""
+
+    gateway: Gateway
+    node: FakeNode
+    service: WorkService
+
+    def pay(self, job: dict[str, Any], amount_msat: int | None = None) -> None:
+        self.node.settle(bytes.fromhex(job["invoice"]["paymentHash"]), amount_msat)
+
+    async def paid(self, work_input: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """A job of the work `echo` that is bought and paid."""
+        job = await self.buy("echo", work_input, **more)
+        self.pay(job)
+        return job
+
+    def invoice(self, amount_sats: int, **more: Any) -> str:
+        """Of the payer's own wallet; 0 sats: amountless."""
+        return self.node.foreign_invoice(amount_sats * 1000 or None, **more)
+
+    def sends(self, payment_request: str) -> int:
+        payment_hash = bolt11.read(payment_request).payment_hash
+        return sum(sent.payment_hash == payment_hash for sent in self.node.sent)
+
+
+@pytest_asyncio.fixture
+async def web(pool: Pool, service: WorkService, http: aiohttp.ClientSession, tmp_path: Path) -> AsyncIterator[Web]:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    sock.setblocking(False)
+    settings = load_settings(
+        data_dir=tmp_path / "data",
+        listen=f"127.0.0.1:{sock.getsockname()[1]}",
+        config=service.catalogue(tmp_path / "boltworks.toml"),
+        sweep_interval_s=0.3,
+        open_invoices_per_address=20,
+        lease_s=6,
+    )
+    catalogue = load_catalogue(settings.config)
+    node = FakeNode()
+    async with aiohttp.ClientSession() as session:
+        workers = build_workers(catalogue, session, settings.worker_secret.get_secret_value())
+        installation_id = await pool.fetchval("select id from installation")
+        gateway = Gateway(settings, catalogue, pool, node, session, workers, installation_id)
+        try:
+            async with running(gateway, sock, watch=True, work=True):
+                async with asyncio.timeout(10):
+                    await node.subscribed()
+                yield Web(http, settings.base_url, gateway, node, service)
+                service.release.set()
+        finally:
+            sock.close()

@@ -1,0 +1,300 @@
+"""The wire of jobs: prices, refusals, idempotency, access, events. Nothing is written for bad input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.web.conftest import Web
+
+KEY = {"Idempotency-Key": "a-key-of-twenty-characters"}
+
+
+async def rows(web: Web) -> int:
+    return int(
+        await web.gateway.pool.fetchval(
+            "select (select count(*) from jobs) + (select count(*) from invoices) + (select count(*) from transfers)"
+            " + (select count(*) from idempotency_keys)"
+        )
+    )
+
+
+async def test_an_estimate_writes_nothing(web: Web) -> None:
+    status, body = await web.call("POST", "/api/estimate", {"work": "echo", "input": {}})
+    assert status == 200
+    assert body == {
+        "work": "echo",
+        "estimateSats": 100,
+        "serve": "gate",
+        "absorbSats": 0,
+        "chargeSats": 100,
+        "reason": "no_identity",
+    }
+    assert await rows(web) == 0
+
+
+@pytest.mark.parametrize("path", ["/api/estimate", "/api/jobs"])
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"work": "nothing", "input": {}}, 404, "unknown_work"),
+        ({"work": "markdown-pdf", "input": {}}, 422, "invalid_input"),
+        ({"work": "markdown-pdf", "input": {"markdown": 5}}, 422, "invalid_input"),
+        ({"work": "markdown-pdf", "input": {"markdown": "x" * 20_001}}, 422, "invalid_input"),
+        ({"work": "echo", "input": []}, 422, "invalid_body"),
+        ({"work": "echo"}, 422, "invalid_body"),
+        ({"work": 5, "input": {}}, 422, "invalid_body"),
+        ({"work": "echo", "input": {}, "amountSats": -5}, 422, "invalid_body"),
+        ({"work": "echo", "input": {"a": "\0"}}, 400, "invalid_request"),
+        ({"work": "echo", "input": {"a": 10**40}}, 400, "invalid_request"),
+        ([], 422, "invalid_body"),
+        (None, 415, "not_json"),
+        ({"work": "echo", "input": {"a": "x" * 300_000}}, 413, "body_too_large"),
+    ],
+)
+async def test_bad_input_has_a_code_and_writes_nothing(web: Web, path: str, body: Any, status: int, code: str) -> None:
+    answered, problem = await web.call("POST", path, body)
+    assert (answered, problem["code"], problem["status"]) == (status, code, status)
+    assert problem["title"]
+    assert await rows(web) == 0
+
+
+@pytest.mark.parametrize(
+    "raw", [b"{", b"\xff", b'{"work":"echo","input":{},"input":{}}', b'{"work":"echo","input":NaN}']
+)
+async def test_unreadable_json_is_refused(web: Web, raw: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with web.http.post(f"{web.url}/api/jobs", data=raw, headers=headers) as response:
+        assert response.status == 400
+        assert response.content_type == "application/problem+json"
+        assert (await response.json(content_type=None))["code"] == "invalid_request"
+    assert await rows(web) == 0
+
+
+@pytest.mark.parametrize(
+    ("destination", "code"),
+    [
+        ("nonsense", "destination_invalid"),
+        ("lnbcrt1qqqq", "destination_invalid"),
+        ("user@example.org", "destination_invalid"),
+        ("wrong network", "destination_wrong_network"),
+    ],
+)
+async def test_a_bad_refund_destination_is_refused_before_anything_is_written(
+    web: Web, destination: str, code: str
+) -> None:
+    if destination == "wrong network":
+        from lightning.fake import FakeNode
+
+        destination = FakeNode(network="mainnet").foreign_invoice(None)
+    status, problem = await web.call("POST", "/api/jobs", {"work": "echo", "input": {}, "refundTo": destination})
+    assert (status, problem["code"]) == (422, code)
+    assert await rows(web) == 0
+
+
+async def test_the_job_is_as_the_contract_says(web: Web) -> None:
+    job = await web.buy("echo", {"a": 1})
+    assert job["state"] == "awaiting_work_payment"
+    assert job["estimateSats"] == job["workAmountSats"] == job["invoice"]["amountSats"] == 100
+    assert (job["serve"], job["absorbSats"], job["refundState"], job["refundAmountSats"]) == ("gate", 0, "none", 0)
+    assert job["invoice"]["state"] == "open"
+    assert job["invoice"]["expiresAt"].endswith("Z")
+    assert job["createdAt"].endswith("Z")
+    assert len(job["id"]) >= 22
+    for unknown in ("result", "actualCostSats", "absorbedSats", "userChargeSats", "failureReason"):
+        assert unknown not in job
+    assert "token" not in await web.job(job)
+
+
+async def test_a_job_runs_when_it_is_paid(web: Web) -> None:
+    job = await web.paid({"cost": 30, "word": "hello"})
+    done = await web.until(job, state="complete")
+    assert done["result"] == {"echo": {"cost": 30, "word": "hello"}}
+    assert (done["actualCostSats"], done["userChargeSats"], done["absorbedSats"]) == (30, 30, 0)
+    assert (done["refundState"], done["refundAmountSats"]) == ("pending", 70)
+    assert web.service.orders == [
+        {"jobId": job["id"], "work": "echo", "input": {"cost": 30, "word": "hello"}, "maxCostSats": 100}
+    ]
+
+
+async def test_the_pool_gets_its_share_of_what_users_were_charged(web: Web) -> None:
+    job = await web.paid({"cost": 30})
+    await web.until(job, state="complete")
+    status, body = await web.call("GET", "/api/pool")
+    assert (status, body) == (200, {"balanceSats": 1, "reservedSats": 0, "absorbedTodaySats": 0})
+
+
+async def test_same_key_same_answer(web: Web) -> None:
+    body = {"work": "echo", "input": {"a": 1}}
+    first = await web.call("POST", "/api/jobs", body, headers=KEY)
+    second = await web.call("POST", "/api/jobs", body, headers=KEY)
+    assert first[0] == 201
+    assert first == second
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+    assert (await web.job(first[1]))["id"] == first[1]["id"]
+
+
+async def test_same_key_other_body(web: Web) -> None:
+    await web.call("POST", "/api/jobs", {"work": "echo", "input": {"a": 1}}, headers=KEY)
+    status, problem = await web.call("POST", "/api/jobs", {"work": "echo", "input": {"a": 2}}, headers=KEY)
+    assert (status, problem["code"]) == (422, "idempotency_key_reused")
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+
+
+async def test_twenty_at_once_with_one_key_make_one_job(web: Web) -> None:
+    body = {"work": "echo", "input": {"a": 1}}
+    answers = await asyncio.gather(*(web.call("POST", "/api/jobs", body, headers=KEY) for _ in range(20)))
+    assert {status for status, _ in answers} <= {201, 409}
+    assert {problem["code"] for status, problem in answers if status == 409} <= {"idempotency_key_in_use"}
+    assert len({job["id"] for status, job in answers if status == 201}) == 1
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+    assert await web.gateway.pool.fetchval("select count(*) from invoices") == 1
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 256, "snowman-☃-snowman-☃-snowman"])
+async def test_an_unusable_key(web: Web, key: str) -> None:
+    raw = json.dumps({"work": "echo", "input": {}})
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    async with web.http.post(f"{web.url}/api/jobs", data=raw, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json(content_type=None))["code"] == "idempotency_key_invalid"
+    assert await rows(web) == 0
+
+
+async def test_a_job_interrupted_by_a_lost_answer_is_resumed_by_its_key(web: Web) -> None:
+    body = {"work": "echo", "input": {"a": 1}}
+    web.node.lose_next_answer()
+    status, problem = await web.call("POST", "/api/jobs", body, headers=KEY)
+    assert (status, problem["code"]) == (503, "node_unavailable")
+    status, job = await web.call("POST", "/api/jobs", body, headers=KEY)
+    assert status == 201
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+    assert await web.gateway.pool.fetchval("select count(*) from invoices") == 1
+    web.pay(job)
+    await web.until(job, state="complete")
+
+
+async def test_open_invoices_are_capped_per_address(web: Web) -> None:
+    for _ in range(20):
+        job = await web.buy("echo", {})
+    status, problem = await web.call("POST", "/api/jobs", {"work": "echo", "input": {}})
+    assert (status, problem["code"]) == (429, "too_many_open_invoices")
+    await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    await web.buy("echo", {})
+
+
+async def test_ways_into_a_job(web: Web) -> None:
+    job = await web.buy("echo", {})
+    path = f"/api/jobs/{job['id']}"
+    stored = await web.gateway.pool.fetchrow("select preimage from invoices")
+    proof = {
+        "X-Payment-Preimage": bytes(stored["preimage"]).hex(),
+        "X-Payment-Request": job["invoice"]["paymentRequest"],
+    }
+    assert (await web.call("GET", path))[1]["code"] == "credential_required"
+    assert (await web.call("GET", path, token="bw_job_" + secrets.token_urlsafe(32)))[1]["code"] == "credential_invalid"
+    assert (await web.call("GET", "/api/jobs/unknown", token=job["token"]))[1]["code"] == "job_not_found"
+    assert (await web.call("GET", path, headers=proof))[0] == 401, "proof of payment opens only after settlement"
+    web.pay(job)
+    await web.until(job, state="complete")
+    assert (await web.call("GET", path, headers=proof))[0] == 200
+    only_half = {"X-Payment-Preimage": proof["X-Payment-Preimage"]}
+    assert (await web.call("GET", path, headers=only_half))[0] == 401
+    other = await web.buy("echo", {})
+    mixed = {**proof, "X-Payment-Request": other["invoice"]["paymentRequest"]}
+    assert (await web.call("GET", path, headers=mixed))[0] == 401
+    assert stored["preimage"].hex() not in json.dumps(await web.job(job))
+
+
+async def test_events_begin_with_the_state_and_tell_every_change(web: Web) -> None:
+    job = await web.buy("echo", {"cost": 1, "hold": True})
+    headers = {"Authorization": f"Bearer {job['token']}"}
+    seen: list[str] = []
+    async with asyncio.timeout(20), web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as stream:
+        assert stream.content_type == "text/event-stream"
+        async for line in stream.content:
+            if not line.startswith(b"data: "):
+                continue
+            state = json.loads(line[6:])["state"]
+            seen.append(state)
+            if state == "awaiting_work_payment":
+                web.pay(job)
+            elif state == "executing":
+                web.service.release.set()
+            else:
+                break
+    assert list(dict.fromkeys(seen)) == ["awaiting_work_payment", "executing", "complete"]
+
+
+async def test_a_client_that_leaves_its_events_costs_nothing(web: Web) -> None:
+    job = await web.buy("echo", {})
+    headers = {"Authorization": f"Bearer {job['token']}"}
+    async with web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as stream:
+        await stream.content.readline()
+    web.pay(job)
+    await web.until(job, state="complete")
+    assert web.gateway.hub.watched == 0
+
+
+async def test_a_failing_worker_owes_everything_back(web: Web) -> None:
+    job = await web.paid({"fail": True})
+    failed = await web.until(job, state="failed")
+    assert (failed["refundState"], failed["refundAmountSats"], failed["userChargeSats"]) == ("pending", 100, 0)
+    assert failed["failureReason"]
+
+
+async def test_paid_after_cancellation_is_owed_back_and_the_state_stays(web: Web) -> None:
+    """LND would not take it; a node that did anyway is still honoured."""
+    job = await web.buy("echo", {})
+    await web.gateway.pool.execute("update invoices set state = 'canceled'")
+    await web.gateway.pool.execute("update jobs set state = 'expired'")
+    web.pay(job, 100_700)
+    late = await web.until(job, refundState="pending")
+    assert (late["state"], late["refundAmountSats"]) == ("expired", 100)
+    assert web.service.orders == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/nothing", 404, "not_found"),
+        ("DELETE", "/api/works", 405, "method_not_allowed"),
+        ("GET", "/api/jobs", 405, "method_not_allowed"),
+    ],
+)
+async def test_wrong_addresses_are_problems_too(web: Web, method: str, path: str, status: int, code: str) -> None:
+    answered, problem = await web.call(method, path)
+    assert (answered, problem["code"]) == (status, code)
+
+
+async def test_health_readiness_and_metrics(web: Web) -> None:
+    assert await web.call("GET", "/healthz") == (200, {"status": "ok"})
+    status, ready = await web.call("GET", "/readyz")
+    assert (status, ready["status"], ready["network"]) == (200, "ready", "regtest")
+    web.node.go_unavailable()
+    status, problem = await web.call("GET", "/readyz")
+    assert (status, problem["code"]) == (503, "not_ready")
+    async with web.http.get(f"{web.url}/metrics") as response:
+        text = await response.text()
+    assert response.status == 200
+    for name in ("boltworks_settled_unbooked", "boltworks_parked_events", "boltworks_frozen_refunds"):
+        assert name in text
+
+
+async def test_the_catalogue(web: Web) -> None:
+    status, body = await web.call("GET", "/api/works")
+    assert status == 200
+    assert [work["name"] for work in body["works"]] == ["echo", "markdown-pdf"]
+    assert "127.0.0.1" not in json.dumps(body), "the operator's own addresses are not shown"
+
+
+async def test_no_answer_is_cached(web: Web, http: aiohttp.ClientSession) -> None:
+    job = await web.buy("echo", {})
+    headers = {"Authorization": f"Bearer {job['token']}"}
+    async with http.get(f"{web.url}/api/jobs/{job['id']}", headers=headers) as response:
+        assert response.headers["Cache-Control"] == "no-store"
