@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ledger import sql
 from ledger.database import Connection
 from ledger.money import Msat
-from ledger.transfers import POOL, POOL_RESERVED, Transfer
+from ledger.transfers import POOL, POOL_RESERVED, UNLIMITED, Transfer
 
 _q = sql.load("ledger", "book.sql")
 
@@ -33,8 +33,9 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
         return []
     if len({transfer.cause for transfer in transfers}) != len(transfers):
         raise CauseConflict("one posting names a cause twice")
-    codes = sorted({t.debit for t in transfers} | {t.credit for t in transfers}, key=_lock_order)
-    await conn.fetch(_q.lock_limited, codes)
+    codes = sorted(({t.debit for t in transfers} | {t.credit for t in transfers}) - UNLIMITED, key=_lock_order)
+    if len(codes) > 1:
+        await conn.fetch(_q.lock_limited, codes)
     inserted = {
         (row["cause_kind"], row["cause_id"])
         for row in await conn.fetch(
@@ -48,8 +49,9 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
     }
     new = [transfer for transfer in transfers if transfer.cause in inserted]
     await _refuse_contradictions(conn, [t for t in transfers if t.cause not in inserted])
-    moved = _net_credit(new)
-    await conn.execute(_q.move_limited, list(moved), list(moved.values()))
+    moved = {code: msat for code, msat in _net_credit(new).items() if code not in UNLIMITED}
+    if moved:
+        await conn.execute(_q.move_limited, list(moved), list(moved.values()))
     return new
 
 

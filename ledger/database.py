@@ -37,6 +37,10 @@ def from_jsonb(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
+async def _no_reset(connection: Any) -> None:
+    """Whoever listens or takes an advisory lock undoes it itself: a round trip less for every statement."""
+
+
 @asynccontextmanager
 async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 16) -> AsyncIterator[Pool]:
     """A pool on `dsn`; every session in UTC, every statement bounded in time."""
@@ -45,6 +49,7 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 16) -> Async
         min_size=min_size,
         max_size=max_size,
         command_timeout=30,
+        reset=_no_reset,
         server_settings={
             "timezone": "UTC",
             "application_name": "boltworks",

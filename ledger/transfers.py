@@ -19,6 +19,8 @@ REVENUE = "revenue"
 CAPITAL = "capital"
 POOL = "pool"
 POOL_RESERVED = "pool_reserved"
+UNLIMITED = frozenset({NODE, ROUTING_FEES, OVERRUNS, REFUNDS_PAYABLE, SUB_SAT, REVENUE, CAPITAL})
+"""Accounts that keep no balance of their own: summed when asked, so that no row of theirs is ever hot."""
 
 
 @dataclass(frozen=True, slots=True)

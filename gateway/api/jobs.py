@@ -105,16 +105,18 @@ async def buy(
         memo=gateway.memo(entry.title),
     )
     planned = await _stored(gateway, job, resumed=resumed)
-    if planned is not None:
-        await create.open_at_node(gateway.pool, gateway.node, planned)
-    return await _view(gateway, job_id)
+    if planned is None:
+        return await _view(gateway, job_id)
+    return await create.open_at_node(gateway.pool, gateway.node, planned)
 
 
 async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool) -> PlannedInvoice | None:
-    async with gateway.pool.acquire() as conn, conn.transaction():
-        if resumed and await conn.fetchval("select true from jobs where id = $1 for no key update", job.id):
-            return await create.resume_invoice(conn, job, gateway.invoice_limits)
-        return await create.store_job(conn, job, decide_without_identity(job.estimate_sats), gateway.invoice_limits)
+    if resumed:
+        async with gateway.pool.acquire() as conn, conn.transaction():
+            if await conn.fetchval("select true from jobs where id = $1 for no key update", job.id):
+                return await create.resume_invoice(conn, job, gateway.invoice_limits)
+    decision = decide_without_identity(job.estimate_sats)
+    return await create.store_job(gateway.pool, job, decision, gateway.invoice_limits)
 
 
 async def _created(gateway: Gateway, job: JobView, claimed: idempotency.Claim | None) -> web.Response:

@@ -14,13 +14,15 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
 
 from gateway import problems
+from gateway.api.models import JobView
 from gateway.ids import token_hash
+from gateway.jobs.view import job_view
 from ledger import sql
 from ledger.database import Connection, Pool, to_jsonb
 from ledger.free_tier import Decision
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
-from lightning.types import Invoice, InvoiceConflict
+from lightning.types import InvoiceConflict
 
 _q = sql.load("gateway.jobs")
 
@@ -61,11 +63,14 @@ def plan_invoice(amount_sats: int, memo: str, expiry_s: int) -> PlannedInvoice:
     return PlannedInvoice(secrets.token_bytes(32), sats_to_msat(amount_sats), memo, expiry_s)
 
 
-async def store_job(conn: Connection, job: NewJob, decision: Decision, limits: InvoiceLimits) -> PlannedInvoice:
-    """Inside the caller's transaction: the job and its planned invoice, or a Problem and nothing."""
-    await refuse_too_many(conn, job.client_address, limits.open_per_address)
-    await conn.execute(
-        _q.insert_job,
+async def store_job(pool: Pool, job: NewJob, decision: Decision, limits: InvoiceLimits) -> PlannedInvoice:
+    """The job and its planned invoice in one statement, or a Problem and nothing.
+
+    The cap on open invoices is soft: callers that race may pass it by their own number, never by more.
+    """
+    planned = plan_invoice(decision.charge_sats, job.memo, limits.expiry_s)
+    stored = await pool.fetchval(
+        _q.store_job,
         job.id,
         job.work,
         to_jsonb(job.input),
@@ -76,9 +81,19 @@ async def store_job(conn: Connection, job: NewJob, decision: Decision, limits: I
         token_hash(job.token),
         job.client_address,
         job.refund_to,
+        planned.payment_hash,
+        planned.preimage,
+        planned.amount_msat,
+        planned.memo,
+        planned.expiry_s,
+        limits.open_per_address,
     )
-    planned = plan_invoice(decision.charge_sats, job.memo, limits.expiry_s)
-    await store_invoice(conn, planned, job.id, job.client_address)
+    if stored is None:
+        raise problems.Problem(
+            problems.TOO_MANY_INVOICES,
+            f"{limits.open_per_address} invoices to your address are unpaid. Pay one, cancel one, or wait.",
+            headers={"Retry-After": "60"},
+        )
     return planned
 
 
@@ -93,16 +108,6 @@ async def store_invoice(conn: Connection, planned: PlannedInvoice, job_id: str, 
         planned.memo,
         planned.expiry_s,
     )
-
-
-async def refuse_too_many(conn: Connection, address: ClientAddress, cap: int) -> None:
-    """A soft cap: callers that race may pass it by their own number, never by more."""
-    if await conn.fetchval(_q.open_invoices_of_address, address, cap) >= cap:
-        raise problems.Problem(
-            problems.TOO_MANY_INVOICES,
-            f"{cap} invoices to your address are unpaid. Pay one, cancel one, or wait until one expires.",
-            headers={"Retry-After": "60"},
-        )
 
 
 async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -> PlannedInvoice | None:
@@ -121,10 +126,12 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
     return planned
 
 
-async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> Invoice:
+async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> JobView:
     """Ask LND for the invoice and store its answer. Raises NodeUnavailable, InvoiceConflict (a fault: 500)."""
     invoice = await node.add_invoice(planned.preimage, planned.amount_msat, planned.memo, planned.expiry_s)
     if invoice.amount_msat != planned.amount_msat:
         raise InvoiceConflict("LND answered with another amount than was asked for")
-    await pool.execute(_q.open_invoice, planned.payment_hash, invoice.payment_request, invoice.expires_at)
-    return invoice
+    row = await pool.fetchrow(_q.open_invoice, planned.payment_hash, invoice.payment_request, invoice.expires_at)
+    if row is None:
+        raise RuntimeError("a planned invoice vanished: rows are never deleted")
+    return job_view(row)

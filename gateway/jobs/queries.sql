@@ -1,8 +1,18 @@
--- name: insert_job
--- The job and its planned invoice are stored before LND is asked, in one transaction.
-insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
-                  client_address, refund_to)
-values ($1, $2, $3, 'awaiting_work_payment', $4, $5, $6, $7, $8, $9, $10)
+-- name: store_job
+-- The job and its planned invoice are stored before LND is asked, in one statement; nothing when the address has
+-- too many open invoices already ($16; counted up to the cap only, without a lock: a soft cap).
+with counted as (
+    select from invoices where client_address = $9 and state in ('planned', 'open') limit $16
+), job as (
+    insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
+                      client_address, refund_to)
+    select $1, $2, $3, 'awaiting_work_payment', $4, $5, $6, $7, $8, $9::inet, $10
+    where (select count(*) from counted) < $16
+    returning id, client_address
+)
+insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
+select $11, $12, 'work', job.id, job.client_address, $13, $14, now() + make_interval(secs => $15) from job
+returning job_id
 
 -- name: insert_invoice
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.
@@ -10,23 +20,23 @@ insert into invoices (payment_hash, preimage, purpose, job_id, client_address, a
 values ($1, $2, 'work', $3, $4, $5, $6, now() + make_interval(secs => $7))
 
 -- name: open_invoice
--- What LND answered. A settlement that was quicker has set a later state, which stays.
-update invoices set
-    state = case when state = 'planned' then 'open' else state end,
+-- What LND answered. A settlement that was quicker has set a later state, which stays. Answers the job as the
+-- block `job` does: one that was just created owes nothing yet.
+update invoices invoice set
+    state = case when invoice.state = 'planned' then 'open' else invoice.state end,
     payment_request = $2, expires_at = $3, updated_at = now()
-where payment_hash = $1
+from jobs job
+where payment_hash = $1 and job.id = invoice.job_id
+returning job.*, null::jsonb as refunds, null as refund_failure,
+          invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
+          invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
+          invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
 
 -- name: planned_invoice
 -- The invoice of a job whose creation was interrupted, as long as its preimage may still be used.
 select payment_hash, preimage, amount_msat, memo, state,
        ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
 from invoices where job_id = $1 order by created_at desc limit 1
-
--- name: open_invoices_of_address
--- Counted up to the cap only.
-select count(*) from (
-    select from invoices where client_address = $1 and state in ('planned', 'open') limit $2
-) as counted
 
 -- name: open_invoices
 select count(*) from invoices where state in ('planned', 'open')
@@ -63,8 +73,11 @@ select job_id, state from invoices where payment_hash = $1
 select id, state, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input
 from jobs where id = $1 for no key update
 
--- name: lock_invoice
-select payment_hash, state, amount_msat from invoices where payment_hash = $1 for no key update
+-- name: lock_job_of_invoice
+-- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
+select job.id, job.state, invoice.amount_msat
+from invoices invoice join jobs job on job.id = invoice.job_id
+where invoice.payment_hash = $1 for no key update of job
 
 -- name: settle_invoice
 -- Guarded: only one settlement of a hash is ever recorded.

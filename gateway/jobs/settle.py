@@ -33,18 +33,26 @@ async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue) -> Settlement:
     if invoice.state is not InvoiceState.SETTLED or invoice.settled_at is None:
         raise ValueError("only an invoice that LND says is settled can be booked")
     async with pool.acquire() as conn, conn.transaction():
-        known = await conn.fetchrow(_q.invoice_of_hash, invoice.payment_hash)
-        if known is None:
+        job = await conn.fetchrow(_q.lock_job_of_invoice, invoice.payment_hash)
+        if job is None:
             return Settlement.UNKNOWN_INVOICE
-        if known["state"] == "settled":
+        if not await _record(conn, invoice):
             return Settlement.REPEATED
-        job = await conn.fetchrow(_q.lock_job, known["job_id"])
-        locked = await conn.fetchrow(_q.lock_invoice, invoice.payment_hash)
-        if job is None or locked is None:
-            raise RuntimeError("an invoice or its job vanished: rows are never deleted")
-        if locked["state"] == "settled":
-            return Settlement.REPEATED
-        return await _apply(conn, job["id"], JobState(job["state"]), locked["amount_msat"], invoice, enqueue)
+        return await _apply(conn, job["id"], JobState(job["state"]), job["amount_msat"], invoice, enqueue)
+
+
+async def _record(conn: Connection, invoice: Invoice) -> bool:
+    """Guarded: False when this settlement stands in the books already."""
+    recorded = await conn.fetchval(
+        _q.settle_invoice,
+        invoice.payment_hash,
+        invoice.amount_paid_msat,
+        invoice.settle_index,
+        invoice.settled_at,
+        invoice.payment_request,
+        invoice.expires_at,
+    )
+    return recorded is not None
 
 
 async def _apply(
@@ -53,15 +61,6 @@ async def _apply(
     paid_msat = invoice.amount_paid_msat
     payment_hash = invoice.payment_hash.hex()
     decision = on_settlement(state, amount_msat, paid_msat)
-    await conn.execute(
-        _q.settle_invoice,
-        invoice.payment_hash,
-        paid_msat,
-        invoice.settle_index,
-        invoice.settled_at,
-        invoice.payment_request,
-        invoice.expires_at,
-    )
     await book.open_holding(conn, [transfers.holding(job_id)])
     settled = transfers.settlement(payment_hash, job_id, paid_msat)
     if isinstance(decision, StartWork):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import zlib
+
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from gateway import problems
 from gateway.problems import Problem
+
+UNREADABLE = (ValueError, LookupError, RuntimeError, AssertionError, HttpProcessingError, zlib.error)
+"""What aiohttp raises for bodies that are no form: bad charsets, boundaries, headers, encodings of parts."""
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
     """The posted form, text only. Raises Problem for what no browser sends from our pages."""
     try:
         posted = await request.post()
-    except (ValueError, LookupError) as error:
+    except UNREADABLE as error:
         raise Problem(problems.INVALID_REQUEST, "The form could not be read.") from error
     typed: dict[str, str] = {}
     for name, value in posted.items():

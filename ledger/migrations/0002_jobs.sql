@@ -169,9 +169,11 @@ begin
 end
 $$;
 
-create trigger jobs_changed after insert or update on jobs
+-- Not at creation: nobody waits yet, and commits that notify are serialised by PostgreSQL.
+create trigger jobs_changed after update on jobs
     for each row execute function tell_job_changed();
-create trigger invoices_changed after insert or update of state on invoices
-    for each row execute function tell_job_changed();
+create trigger invoices_changed after update of state on invoices
+    for each row when (new.state in ('settled', 'canceled') and new.state <> old.state)
+    execute function tell_job_changed();
 create trigger refunds_changed after insert or update on refunds
     for each row execute function tell_job_changed();

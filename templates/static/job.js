@@ -61,7 +61,7 @@
     offline.hidden = !is;
   };
 
-  // The newest answer wins; one that was overtaken is dropped.
+  // The newest answer wins; one that was overtaken is dropped, unless it refuses something.
   const ask = async (address, options = {}) => {
     const mine = ++asked;
     const response = await fetch(address, { ...options, headers: { "X-Fragment": "1" }, cache: "no-store" });
@@ -70,7 +70,7 @@
       if (response.status < 500) location.reload();
       throw new Error(`answered ${response.status}`);
     }
-    if (mine === asked) show(html);
+    if (mine === asked || !response.ok) show(html);
   };
 
   const refresh = async () => {
@@ -115,9 +115,10 @@
 
   const submit = async (form) => {
     const button = form.querySelector("button");
+    if (button.ariaDisabled === "true") return;
     const label = button.textContent;
     const body = new FormData(form);
-    button.disabled = true;
+    button.ariaDisabled = "true";
     button.textContent = form.dataset.inplace;
     live.textContent = form.dataset.inplace;
     try {
@@ -126,7 +127,7 @@
       away(true);
       later(refresh);
     }
-    button.disabled = false;
+    button.ariaDisabled = "false";
     button.textContent = label;
   };
 
@@ -169,6 +170,10 @@
     for (const part of root.querySelectorAll(".needs-script")) part.hidden = false;
     countDown();
   };
+
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
 
   enhance();
   setInterval(countDown, 1000);

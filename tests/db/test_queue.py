@@ -73,7 +73,8 @@ async def test_a_task_handed_back_is_queued_again(pool: Pool) -> None:
 async def test_a_task_of_a_dead_process_is_taken_up(pool: Pool) -> None:
     await put(pool, "a")
     await pool.execute(
-        "update pgqueuer set status = 'picked', queue_manager_id = gen_random_uuid(), heartbeat = now() - interval '7 s'"
+        "update pgqueuer set status = 'picked', queue_manager_id = gen_random_uuid(),"
+        " heartbeat = now() - interval '7 s'"
     )
     stop, seen = asyncio.Event(), []
 
