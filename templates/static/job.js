@@ -93,6 +93,7 @@
     let patience = 0;
     source.addEventListener("open", () => {
       clearTimeout(patience);
+      patience = 0;
       failures = 0;
       if (!offline.hidden) refresh();
     });
@@ -102,11 +103,11 @@
       refresh();
     });
     source.addEventListener("error", () => {
-      clearTimeout(patience);
       if (source.readyState === EventSource.CONNECTING) {
-        patience = setTimeout(() => away(true), 4000);
+        patience ||= setTimeout(() => away(true), 4000);
         return;
       }
+      clearTimeout(patience);
       away(true);
       later(follow);
     });

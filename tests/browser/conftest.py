@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -67,6 +68,10 @@ class Visit:
         """Nothing is wider than the screen."""
         wider = await self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wider <= 0, f"{self.page.url} is {wider} px too wide"
+
+    def forgive(self, words: str) -> None:
+        """Chromium reports each refusal and each broken connection as an error; a test names those it caused."""
+        self.wrong = [wrong for wrong in self.wrong if not re.search(words, wrong)]
 
     def watch(self) -> None:
         self.page.on("console", lambda message: self._heard(message.type, message.text))
