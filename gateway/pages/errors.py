@@ -91,7 +91,6 @@ def problem_page(request: web.Request, problem: Problem) -> web.Response:
     known_job = job_id if problem.type not in (problems.JOB_NOT_FOUND, problems.NOT_FOUND) else None
     locked = problem.type in (problems.CREDENTIAL_REQUIRED, problems.CREDENTIAL_INVALID)
     context = {
-        "title": problem.type.title,
         "words": words_for(problem),
         "job_id": known_job,
         "locked": locked and known_job is not None,

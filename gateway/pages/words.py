@@ -18,13 +18,16 @@ STILL_YOURS = (
     "If you paid for this job, your sats are safe: your wallet keeps the proof of payment, and with that the job opens."
 )
 
+LOCKED = "This browser does not hold this job's key"
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """`what` and `money` are whole sentences; an empty one is left out."""
+    """`what` and `money` are whole sentences; an empty one is left out. `title`: instead of the problem's own."""
 
     what: str
     money: str
+    title: str = ""
 
 
 _WORDS: dict[str, Words] = {
@@ -38,8 +41,8 @@ _WORDS: dict[str, Words] = {
     ),
     p.UNKNOWN_WORK.code: Words("This work is not on offer any more.", NOTHING_TAKEN),
     p.TOO_MANY_INVOICES.code: Words("", NOTHING_TAKEN),
-    p.CREDENTIAL_REQUIRED.code: Words("A job opens only in the browser that bought it.", STILL_YOURS),
-    p.CREDENTIAL_INVALID.code: Words("What this browser showed is not the key to this job.", STILL_YOURS),
+    p.CREDENTIAL_REQUIRED.code: Words("A job opens only in the browser that bought it.", STILL_YOURS, LOCKED),
+    p.CREDENTIAL_INVALID.code: Words("A job opens only in the browser that bought it.", STILL_YOURS, LOCKED),
     p.JOB_NOT_FOUND.code: Words("Check the address: every letter counts, also capital ones.", ""),
     p.NODE_UNAVAILABLE.code: Words("Try again in a moment.", PAID_IS_SAFE),
     p.DATABASE_UNAVAILABLE.code: Words("Try again in a moment.", PAID_IS_SAFE),
@@ -75,11 +78,10 @@ _ABOUT_A_REFUND = frozenset(
 def words_for(problem: Problem) -> Words:
     """Our own words where there are some, else the problem's detail."""
     known = _WORDS.get(problem.type.code, Words("", REFUND_WAITS if problem.type in _ABOUT_A_REFUND else ""))
-    return Words(known.what or problem.detail, known.money)
+    return Words(known.what or problem.detail, known.money, known.title or problem.type.title)
 
 
 def one_line(problem: Problem) -> str:
     """For an error that is shown in place, beside its form."""
     words = words_for(problem)
-    title = problem.type.title.rstrip(".")
-    return " ".join(part for part in (f"{title}.", words.what, words.money) if part)
+    return " ".join(part for part in (f"{words.title}.", words.what, words.money) if part)

@@ -198,6 +198,8 @@ async def test_no_page_is_wider_than_its_screen(visiting: Visiting, width: int) 
         await visit.fits()
         await visit.context.clear_cookies()
         await visit.page.goto(job)
-        await expect(visit.page.get_by_role("heading", level=1)).to_have_text("A credential is needed")
+        await expect(visit.page.get_by_role("heading", level=1)).to_have_text(
+            "This browser does not hold this job's key"
+        )
         await visit.fits()
         visit.forgive("status of 40[14]")
