@@ -14,17 +14,16 @@ from gateway import idempotency, problems
 from gateway.api.access import client_address, require_job
 from gateway.api.body import read_model
 from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, RefundRequest
-from gateway.catalogue import WorkEntry
-from gateway.catalogue.estimate import estimate_sats
-from gateway.catalogue.schema import validate_input
 from gateway.context import GATEWAY, Gateway
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
 from gateway.jobs.create import NewJob, PlannedInvoice
+from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import claim
 from gateway.refunds.destination import read_destination, refuse_used
+from ledger.database import DATABASE_AWAY
 from ledger.free_tier import decide_without_identity
 from lightning.types import NodeUnavailable
 
@@ -40,25 +39,14 @@ def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
     )
 
 
-def price(gateway: Gateway, work: str, work_input: dict[str, Any]) -> tuple[WorkEntry, int]:
-    """The catalogue's entry and the estimate in sats. Raises Problem (unknown work, input against its schema)."""
-    entry = gateway.catalogue.find(work)
-    if entry is None:
-        raise Problem(problems.UNKNOWN_WORK, "See /api/works for what is offered.")
-    wrong = validate_input(entry, work_input)
-    if wrong is not None:
-        raise Problem(problems.INVALID_INPUT, f"{wrong.pointer}: {wrong.reason}", {"pointer": wrong.pointer})
-    return entry, estimate_sats(entry, work_input)
-
-
 async def estimate(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, _ = await read_model(request, EstimateRequest)
-    _, sats = price(gateway, asked.work, asked.input)
-    decision = decide_without_identity(sats)
+    priced = await price(gateway.catalogue, asked.work, asked.input)
+    decision = decide_without_identity(priced.estimate_sats)
     view = EstimateView(
         work=asked.work,
-        estimate_sats=sats,
+        estimate_sats=priced.estimate_sats,
         serve=decision.serve.value,
         absorb_sats=decision.absorb_sats,
         charge_sats=decision.charge_sats,
@@ -71,16 +59,16 @@ async def create_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, raw = await read_model(request, JobRequest)
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
-    price(gateway, asked.work, asked.input)
+    priced = await price(gateway.catalogue, asked.work, asked.input)
     if key is None:
-        return await _created(gateway, await buy(gateway, request, asked, new_id()), None)
+        return await _created(gateway, await buy(gateway, request, priced, new_id(), asked.refund_to), None)
     claimed = await idempotency.claim(
         gateway.pool, scope="POST /api/jobs", key=key, body=raw, lease_s=gateway.settings.lease_s
     )
     if isinstance(claimed, idempotency.Replay):
         return json_response({**claimed.body, "token": job_token(gateway, claimed.resource_id)}, claimed.status)
     try:
-        job = await buy(gateway, request, asked, claimed.resource_id, resumed=claimed.resumed)
+        job = await buy(gateway, request, priced, claimed.resource_id, asked.refund_to, resumed=claimed.resumed)
         return await _created(gateway, job, claimed)
     except BaseException:
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
@@ -88,21 +76,26 @@ async def create_job(request: web.Request) -> web.Response:
 
 
 async def buy(
-    gateway: Gateway, request: web.Request, asked: JobRequest, job_id: str, *, resumed: bool = False
+    gateway: Gateway,
+    request: web.Request,
+    priced: Priced,
+    job_id: str,
+    refund_to: str | None = None,
+    *,
+    resumed: bool = False,
 ) -> JobView:
     """Store the job, open its invoice at LND. Raises Problem; NodeUnavailable leaves a job that can be resumed."""
-    entry, sats = price(gateway, asked.work, asked.input)
-    if asked.refund_to is not None:
-        await read_destination(gateway.node, asked.refund_to, datetime.now(UTC))
+    if refund_to is not None:
+        await read_destination(gateway.node, refund_to, datetime.now(UTC))
     job = NewJob(
         id=job_id,
         token=job_token(gateway, job_id),
-        work=entry.name,
-        input=asked.input,
-        estimate_sats=sats,
+        work=priced.entry.name,
+        input=priced.input,
+        estimate_sats=priced.estimate_sats,
         client_address=client_address(request, gateway.settings.trusted_proxies),
-        refund_to=asked.refund_to,
-        memo=gateway.memo(entry.title),
+        refund_to=refund_to,
+        memo=gateway.memo(priced.entry.title),
     )
     planned = await _stored(gateway, job, resumed=resumed)
     if planned is None:
@@ -191,11 +184,14 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web.StreamResponse:
-    """Server-sent events: the current state first, then each change, a comment every 15 s. Ends with the process."""
+    """Server-sent events: the current state first, then each change, a comment every 15 s.
+
+    Ends with the process, with its client, and when the database goes away: clients connect again by themselves.
+    """
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    with gateway.hub.watch(job_id) as changed, contextlib.suppress(ConnectionResetError):
+    with gateway.hub.watch(job_id) as changed, contextlib.suppress(*DATABASE_AWAY):
         await response.prepare(request)
         last = ""
         while not gateway.stopping.is_set():

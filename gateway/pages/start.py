@@ -12,10 +12,10 @@ from typing import Any
 from aiohttp import web
 
 from gateway import idempotency, problems
-from gateway.api.jobs import buy, job_token, price
-from gateway.api.models import JobRequest
+from gateway.api.jobs import buy, job_token
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY, Gateway
+from gateway.jobs.price import Priced, price
 from gateway.pages import job
 from gateway.pages.errors import problem_of
 from gateway.pages.forms import FieldError, field_error, fields, read_input
@@ -77,7 +77,7 @@ async def estimate(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     typed = await read_form(request)
     entry = _entry(gateway, typed)
-    order = _order(gateway, entry, typed)
+    order = await _order(gateway, entry, typed)
     if isinstance(order, Refused):
         return _page(request, entry, typed, refused=order)
     return _page(request, entry, typed, offer=Offer(order, _new_key()))
@@ -88,7 +88,7 @@ async def buy_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     typed = await read_form(request)
     entry = _entry(gateway, typed)
-    order = _order(gateway, entry, typed)
+    order = await _order(gateway, entry, typed)
     if isinstance(order, Refused):
         return _page(request, entry, typed, refused=order)
     key = typed.get("key", "")
@@ -126,8 +126,8 @@ async def _buy_once(request: web.Request, gateway: Gateway, order: Order, key: s
     if isinstance(claimed, idempotency.Replay):
         return claimed.resource_id
     try:
-        asked = JobRequest(work=order.entry.name, input=order.input)
-        made = await buy(gateway, request, asked, claimed.resource_id, resumed=claimed.resumed)
+        priced = Priced(order.entry, order.input, order.estimate_sats)
+        made = await buy(gateway, request, priced, claimed.resource_id, resumed=claimed.resumed)
         await idempotency.finish(gateway.pool, claimed, 303, {"id": made.id})
     except BaseException:
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
@@ -146,18 +146,18 @@ def _entry(gateway: Gateway, typed: Mapping[str, str]) -> WorkEntry:
     return entry
 
 
-def _order(gateway: Gateway, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
+async def _order(gateway: Gateway, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
     given = read_input(entry.schema_of_input, typed)
     if isinstance(given, FieldError):
         return _wrong_input(given)
     try:
-        _, estimate_sats = price(gateway, entry.name, given)
+        priced = await price(gateway.catalogue, entry.name, given)
     except Problem as problem:
         if problem.type is not problems.INVALID_INPUT:
             raise
         pointer = str(problem.extra.get("pointer", ""))
         return _wrong_input(field_error(pointer, problem.detail.removeprefix(f"{pointer}: ")))
-    return Order(entry, given, decide_without_identity(estimate_sats), estimate_sats)
+    return Order(entry, given, decide_without_identity(priced.estimate_sats), priced.estimate_sats)
 
 
 def _wrong_input(error: FieldError) -> Refused:

@@ -78,7 +78,7 @@ async def send(
 async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = SETTLED_WITHIN_S) -> None:
     """For what a node tells only when asked."""
     async with asyncio.timeout(timeout_s):
-        while not await check():  # noqa: ASYNC110  (nothing announces it)
+        while not await check():
             await asyncio.sleep(0.05)
 
 

@@ -385,7 +385,7 @@ async def test_the_making_of_a_cluster_may_be_killed_at_any_point(data_dir: Path
     user = await User.start(data_dir)
     users.append(user)
     async with asyncio.timeout(PATIENCE_S):
-        while not (data_dir / "postgres" / made).exists():  # noqa: ASYNC110  (made by another process)
+        while not (data_dir / "postgres" / made).exists():
             await asyncio.sleep(0.001)
     os.kill(supervisor_pid(data_dir), signal.SIGKILL)
     await user.kill()

@@ -98,8 +98,14 @@ async def test_migrate_says_what_it_did(empty_dsn: str, tmp_path: Path) -> None:
         ({"BOLTWORKS_LISTEN": "nowhere"}, "BOLTWORKS_LISTEN: must be host:port"),
         ({}, "BOLTWORKS_LND_HOST is not set"),
         ({"BOLTWORKS_CONFIG": "/there/is/no/such.toml"}, "BOLTWORKS_CONFIG"),
-        ({"BOLTWORKS_LND_HOST": "127.0.0.1:1", "BOLTWORKS_LND_TLS_CERT": "/no/cert", "BOLTWORKS_LND_MACAROON": "/no"},
-         "BOLTWORKS_LND_TLS_CERT: there is no file /no/cert"),
+        (
+            {
+                "BOLTWORKS_LND_HOST": "127.0.0.1:1",
+                "BOLTWORKS_LND_TLS_CERT": "/no/cert",
+                "BOLTWORKS_LND_MACAROON": "/no",
+            },
+            "BOLTWORKS_LND_TLS_CERT: there is no file /no/cert",
+        ),
     ],
 )
 async def test_a_mistake_is_one_line(tmp_path: Path, env: dict[str, str], line: str) -> None:
@@ -143,9 +149,7 @@ async def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     assert "BOLTWORKS_LND_HOST is not set" in result.out
 
 
-@pytest.mark.parametrize(
-    ("role", "permissions"), [("gateway", GATEWAY_PERMISSIONS), ("watcher", WATCHER_PERMISSIONS)]
-)
+@pytest.mark.parametrize(("role", "permissions"), [("gateway", GATEWAY_PERMISSIONS), ("watcher", WATCHER_PERMISSIONS)])
 async def test_a_baked_macaroon_can_do_no_more_than_it_must(
     tmp_path: Path, regtest: Network, role: str, permissions: tuple[str, ...]
 ) -> None:

@@ -49,9 +49,7 @@ def test_every_schema_is_one(name: str) -> None:
 
 
 def test_the_wire_is_camel_case() -> None:
-    names = {
-        member for schema in DOCUMENT["components"]["schemas"].values() for member in schema.get("properties", {})
-    }
+    names = {member for schema in DOCUMENT["components"]["schemas"].values() for member in schema.get("properties", {})}
     assert {name for name in names if not re.fullmatch("[a-z][a-zA-Z0-9]*", name)} == set()
 
 
