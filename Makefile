@@ -25,11 +25,13 @@ chromium: ## a browser for the page tests (Debian's package)
 demo: $(READY) nodes ## real nodes, one job sold, worked, refunded; then it serves (ARGS=--once: then it exits)
 	@$(BIN)/boltworks demo $(ARGS)
 
-test: check nodes chromium ## everything: checks, pure, database, web, real nodes, browser
-	@$(BIN)/pytest tests/contract tests/e2e tests/browser $(ARGS)
+test: $(READY) lint types contracts nodes chromium ## everything: checks, pure, database, web, real nodes, browser
+	@$(BIN)/pytest tests/unit tests/db tests/web $(ARGS)
+	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+	@$(BIN)/pytest tests/browser $(ARGS)
 
 check: $(READY) lint types contracts ## style, types, import contracts, fast tests
-	@$(BIN)/pytest tests/unit tests/db tests/web $(ARGS)
+	@$(BIN)/pytest -q tests/unit tests/db tests/web -m "not slow" $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import asyncpg
+
 from gateway.execution.queue import HandBack, enqueue, run_queue
 from ledger.database import Pool
 
@@ -104,7 +106,9 @@ async def test_the_queue_lives_through_lost_connections(pool: Pool, dsn: str) ->
 
     async def second() -> None:
         await cut.wait()
-        await put(pool, "second")
+        conn = await asyncpg.connect(dsn)
+        await enqueue(conn, "second")
+        await conn.close()
 
     await put(pool, "first")
     adding = asyncio.create_task(second())

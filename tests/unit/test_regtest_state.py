@@ -63,7 +63,7 @@ def test_the_env_file_has_every_key_with_absolute_paths(tmp_path: Path, monkeypa
     lines = dict(line.split("=", 1) for line in (tmp_path / "regtest.env").read_text().splitlines())
     nodes = ("BOLTWORKS", "REGTEST_GATEWAY", "REGTEST_PAYER")
     of_nodes = {f"{node}_LND_{what}" for node in nodes for what in ("HOST", "TLS_CERT", "MACAROON")}
-    assert set(lines) == of_nodes | {"REGTEST_BITCOIND_RPC", "BOLTWORKS_REGTEST_DIR"}
+    assert set(lines) == of_nodes | {"REGTEST_BITCOIND_RPC", "BOLTWORKS_REGTEST_DIR", "BOLTWORKS_DEMO_WALLET"}
     assert lines["BOLTWORKS_LND_TLS_CERT"] == str(tmp_path / "net/tls.cert")
     assert lines["BOLTWORKS_REGTEST_DIR"] == str(tmp_path / "net")
 

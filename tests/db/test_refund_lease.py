@@ -1,0 +1,104 @@
+"""The guards of a refund attempt in the database, each on its own: lease, counted send, one hash, one open attempt."""
+
+from __future__ import annotations
+
+import hashlib
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger import sql
+from ledger.database import Pool
+
+_q = sql.load("gateway.refunds")
+JOB = "a-job-of-twenty-two-ch"
+
+
+async def insert_attempt(pool: Pool, attempt_id: str, payment_hash: bytes) -> None:
+    await pool.execute(
+        _q.insert_attempt, attempt_id, JOB, "ln", "ln", payment_hash, 5, False, 10_000, await pool.fetchval("select now()")
+    )
+
+
+@pytest_asyncio.fixture
+async def attempt(pool: Pool) -> str:
+    """An unfinished attempt over a refund that is booked."""
+    await pool.execute(
+        "insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address,"
+        " failure_reason, user_charge_sats) values ($1, 'x', '{}', 'failed', 'gate', 5, 5, $2, '127.0.0.1', 'x', 0)",
+        JOB,
+        bytes(32),
+    )
+    preimage = b"preimage"
+    await pool.execute(
+        "insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, state,"
+        " payment_request, planned_expires_at, expires_at, amount_paid_msat, settled_at)"
+        " values ($1, $2, 'work', $3, '127.0.0.1', 5000, 'x', 'settled', 'ln', now(), now(), 5000, now())",
+        hashlib.sha256(preimage).digest(),
+        preimage,
+        JOB,
+    )
+    await pool.execute("insert into accounts (code, kind, limited) values ('holding:' || $1, 'liability', true)", JOB)
+    await pool.execute(
+        "insert into transfers (cause_kind, cause_id, debit, credit, amount_msat) values"
+        " ('settlement', $1, 'node', 'holding:' || $2::text, 5000),"
+        " ('refund_owed', 'failed:' || $2::text, 'holding:' || $2::text, 'refunds_payable', 5000)",
+        hashlib.sha256(preimage).hexdigest(),
+        JOB,
+    )
+    await insert_attempt(pool, "attempt", hashlib.sha256(b"refund").digest())
+    await pool.execute(
+        "insert into refunds (id, job_id, cause, amount_sats, state, attempt_id)"
+        " values ('refund', $1, 'failed:' || $1::text, 5, 'paying', 'attempt')",
+        JOB,
+    )
+    return "attempt"
+
+
+async def lease(pool: Pool, owner: str) -> list[str]:
+    return [row["id"] for row in await pool.fetch(_q.lease_due, owner, 15.0, 10)]
+
+
+async def count_send(pool: Pool, owner: str, sends: int) -> asyncpg.Record | None:
+    return await pool.fetchrow(_q.count_send, "attempt", owner, sends, "node", 0, 15.0)
+
+
+async def test_a_living_lease_is_not_taken(pool: Pool, attempt: str) -> None:
+    assert await lease(pool, "first") == [attempt]
+    assert await lease(pool, "second") == []
+    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    assert await lease(pool, "second") == [attempt]
+
+
+async def test_a_send_is_counted_only_by_who_holds_the_lease(pool: Pool, attempt: str) -> None:
+    await lease(pool, "first")
+    assert await count_send(pool, "second", 0) is None
+    assert await count_send(pool, "first", 1) is None
+    counted = await count_send(pool, "first", 0)
+    assert counted is not None
+    assert counted["sends"] == 1
+    assert await count_send(pool, "first", 0) is None, "each send is counted once"
+
+
+async def test_no_send_after_the_lease_is_over(pool: Pool, attempt: str) -> None:
+    await lease(pool, "first")
+    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    assert await count_send(pool, "first", 0) is None
+
+
+async def test_an_end_is_recorded_only_by_who_holds_the_lease(pool: Pool, attempt: str) -> None:
+    await lease(pool, "first")
+    assert await pool.fetchval(_q.record_failed, attempt, "second", "x") is None
+    assert await pool.fetchval(_q.record_frozen, attempt, "second", "x") is None
+    with pytest.raises(asyncpg.CheckViolationError):
+        await pool.execute("update refund_attempts set state = 'paid', preimage = 'wrong', fee_msat = 0")
+
+
+async def test_one_open_attempt_per_job_and_one_attempt_per_hash(pool: Pool, attempt: str) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError, match="one_open_attempt_per_job"):
+        await insert_attempt(pool, "other", hashlib.sha256(b"other").digest())
+    await pool.execute("update refunds set state = 'pending', attempt_id = null")
+    await pool.execute("update refund_attempts set state = 'failed', failure_reason = 'x'")
+    with pytest.raises(asyncpg.UniqueViolationError, match="payment_hash"):
+        await insert_attempt(pool, "other", hashlib.sha256(b"refund").digest())
