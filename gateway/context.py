@@ -11,9 +11,11 @@ from aiohttp import web
 
 from gateway.catalogue import Catalogue
 from gateway.jobs.create import InvoiceLimits
+from gateway.jobs.open_invoices import OpenInvoices
 from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.claim import FeeLimit
+from gateway.refunds.destination import DestinationRules
 from gateway.settings import Settings
 from gateway.work.worker import Worker
 from ledger.database import Pool
@@ -34,6 +36,8 @@ class Gateway:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sweep_wake: asyncio.Event = field(default_factory=asyncio.Event)
     refund_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    on_file_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
 
     @property
     def token_secret(self) -> str:
@@ -50,6 +54,10 @@ class Gateway:
     @property
     def fee_limit(self) -> FeeLimit:
         return FeeLimit(self.settings.refund_fee_limit_sats, self.settings.refund_fee_limit_percent)
+
+    @property
+    def destination_rules(self) -> DestinationRules:
+        return DestinationRules(self.settings.refund_cltv_limit)
 
     def memo(self, title: str) -> str:
         """What the payer's wallet shows; the id tells which database an invoice belongs to."""

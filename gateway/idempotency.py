@@ -53,6 +53,18 @@ def checked_key(key: str | None) -> str | None:
     return key
 
 
+async def replay(pool: Pool, *, scope: str, key: str, body: bytes) -> Replay | None:
+    """The kept answer, if there is one, before anything else is looked at. Raises Problem (reused)."""
+    found = await pool.fetchrow(_q.find_fresh, scope, hashlib.sha256(key.encode()).digest())
+    if found is None:
+        return None
+    if found["body_hash"] != hashlib.sha256(body).digest():
+        raise Problem(problems.IDEMPOTENCY_KEY_REUSED, "Use a new key for a new request.")
+    if found["status"] is None:
+        return None
+    return Replay(found["resource_id"], found["status"], from_jsonb(found["response"]))
+
+
 async def claim(pool: Pool, *, scope: str, key: str, body: bytes, lease_s: float) -> Claim | Replay:
     """Claim the key for this request, or replay its answer. Raises Problem (reused, in use)."""
     key_hash = hashlib.sha256(key.encode()).digest()

@@ -13,6 +13,10 @@ where known.created_at < now() - interval '24 hours'
    or (known.status is null and known.lease_until < now() and known.body_hash = excluded.body_hash)
 returning resource_id
 
+-- name: find_fresh
+select body_hash, resource_id, status, response from idempotency_keys
+where scope = $1 and key_hash = $2 and created_at >= now() - interval '24 hours'
+
 -- name: find
 select body_hash, resource_id, status, response from idempotency_keys where scope = $1 and key_hash = $2
 

@@ -20,5 +20,5 @@ def bearer_token(token_secret: str, kind: str, resource_id: str) -> str:
 
 
 def token_hash(token: str) -> bytes:
-    """What is stored of a token, and what decides."""
-    return hashlib.sha256(token.encode()).digest()
+    """What is stored of a token, and what decides. A header may carry any bytes; they are no token of ours then."""
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

@@ -23,6 +23,7 @@ from gateway.execution.queue import enqueue, run_queue
 from gateway.execution.run import Executor
 from gateway.metrics import Metrics
 from gateway.refunds.executor import RefundExecutor
+from gateway.refunds.on_file import OnFile
 from gateway.settings import PREFIX, Settings
 from gateway.settlement.deliver import Sender
 from gateway.settlement.sweep import Sweep
@@ -36,6 +37,8 @@ ORPHAN_SWEEP_S = 5.0
 FORGET_KEYS_S = 3600.0
 WEBHOOK_SLOTS = 64
 HTTP_GRACE_S = 2.0
+WORK_STOP_S = 8.0
+"""Grace for running work, and the time to hand it back; after it the queue's own lease takes over."""
 
 
 def listening_socket(settings: Settings) -> socket.socket:
@@ -109,7 +112,7 @@ async def stopped_at_exit(gateway: Gateway, tasks: Supervisor) -> AsyncIterator[
         yield
     finally:
         gateway.stopping.set()
-        await tasks.finished("work")
+        await tasks.finished("work", WORK_STOP_S)
 
 
 @asynccontextmanager
@@ -153,11 +156,13 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
         lease_s=settings.lease_s,
         cltv_limit=settings.refund_cltv_limit,
         in_flight=settings.refunds_in_flight,
-        fee_limit=gateway.fee_limit,
         wake=gateway.refund_wake,
     )
     gateway.hub.wake_on_any(gateway.refund_wake)
     await tasks.add("refunds", refunds.run)
+    on_file = OnFile(gateway.pool, gateway.node, gateway.fee_limit, gateway.destination_rules, gateway.on_file_wake)
+    gateway.hub.wake_on_any(gateway.on_file_wake)
+    await tasks.add("refunds on file", on_file.run)
 
 
 def watcher(gateway: Gateway, url: str) -> Watcher:
@@ -173,6 +178,7 @@ def sweep(gateway: Gateway) -> Sweep:
         enqueue,
         gateway.settings.sweep_interval_s,
         gateway.sweep_wake,
+        gateway.open_invoices,
     )
 
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import tomllib
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -86,6 +87,12 @@ def _names(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for network in value:
+        ip_network(network, strict=False)
+    return value
+
+
 WebhookSecret = Annotated[SecretStr, AfterValidator(_whsec)]
 LongSecret = Annotated[SecretStr, AfterValidator(_long_secret)]
 
@@ -119,7 +126,7 @@ class Settings(BaseSettings):
     token_secret: LongSecret
     operator_key: LongSecret
 
-    invoice_expiry_s: int = Field(600, ge=10, le=86_400)
+    invoice_expiry_s: int = Field(600, ge=1, le=86_400)
     open_invoices_per_address: int = Field(100, ge=1, le=100_000)
     open_invoices_total: int = Field(20_000, ge=1, le=1_000_000)
     sweep_interval_s: float = Field(15, gt=0, le=3600)
@@ -129,10 +136,10 @@ class Settings(BaseSettings):
 
     refund_fee_limit_sats: int = Field(10, ge=0, le=1_000_000)
     refund_fee_limit_percent: Decimal = Field(Decimal(1), ge=0, le=100)
-    refund_cltv_limit: int = Field(432, ge=40, le=2016)
+    refund_cltv_limit: int = Field(432, ge=288, le=2016)
     refunds_in_flight: int = Field(16, ge=1, le=400)
 
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)] = ()
     demo_wallet: bool = False
     regtest_payer_lnd_host: str | None = Field(None, validation_alias="REGTEST_PAYER_LND_HOST")
     regtest_payer_lnd_tls_cert: Path | None = Field(None, validation_alias="REGTEST_PAYER_LND_TLS_CERT")

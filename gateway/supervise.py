@@ -35,10 +35,10 @@ class Supervisor:
     async def add(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         await self._stack.enter_async_context(self._running(name, run))
 
-    async def finished(self, name: str) -> None:
-        """Wait until a task that ends by itself (because it was told to stop) has ended."""
+    async def finished(self, name: str, timeout_s: float) -> None:
+        """Wait until a task that ends by itself (because it was told to stop) has ended, but not for ever."""
         if (task := self._tasks.get(name)) is not None:
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=timeout_s)
 
     @asynccontextmanager
     async def _running(self, name: str, run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:

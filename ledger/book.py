@@ -55,6 +55,12 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
     return new
 
 
+async def kept_balances(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:
+    """Balances of limited accounts as they are kept in their rows: no summing."""
+    rows = await conn.fetch(_q.kept_balances, list(codes))
+    return {row["code"]: Msat(row["balance_msat"]) for row in rows}
+
+
 async def balances(conn: Connection) -> dict[str, Msat]:
     """Balance of every account that does not belong to one job, on its normal side, summed from transfers."""
     return {row["code"]: Msat(int(row["balance_msat"])) for row in await conn.fetch(_q.balances)}

@@ -32,6 +32,9 @@ select cause_kind, cause_id, debit, credit, amount_msat
 from transfers
 join unnest($1::text[], $2::text[]) as wanted (kind, id) on cause_kind = wanted.kind and cause_id = wanted.id
 
+-- name: kept_balances
+select code, balance_msat from accounts where code = any($1) and limited
+
 -- name: balances
 -- Every account on its normal side, the holdings of single jobs as one line.
 select split_part(code, ':', 1) as code,

@@ -21,11 +21,15 @@ DATABASE_AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.OperatorInterventionError,
     ConnectionError,
     asyncio.TimeoutError,
     OSError,
 )
-"""Faults of the connection, not of the statement: nothing is known of the transaction's fate."""
+"""Faults of the connection or of the moment, not of the statement: the same statement may well succeed later."""
 
 
 def to_jsonb(value: Any) -> str:

@@ -25,6 +25,9 @@ _INVOICE_STATES = {
     3: InvoiceState.ACCEPTED,
 }
 
+AMP_BITS = frozenset({30, 31})
+"""BOLT9 feature bits of an AMP invoice."""
+
 
 def node_info(message: Any) -> NodeInfo:
     """From `GetInfoResponse`."""
@@ -76,6 +79,7 @@ def payment_request(message: Any, text: str) -> PaymentRequest:
         expires_at=expiry_of(created_at, message.expiry),
         min_final_cltv=message.cltv_expiry,
         description=message.description,
+        is_plain=bool(message.payment_addr) and not AMP_BITS & set(message.features),
     )
 
 

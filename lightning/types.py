@@ -70,6 +70,8 @@ class PaymentRequest:
     expires_at: datetime
     min_final_cltv: int
     description: str
+    is_plain: bool = True
+    """It has a payment address and is no AMP invoice: what LND sends to without further flags."""
 
 
 class FailureReason(StrEnum):

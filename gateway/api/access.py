@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
 
 from aiohttp import web
 
@@ -17,13 +18,14 @@ from ledger import sql
 
 _q = sql.load("gateway.jobs")
 
+JOB_ID = re.compile("[A-Za-z0-9_-]{22}")
 BEARER = {"WWW-Authenticate": "Bearer"}
 
 
 async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> str:
     """The job's id, once a way into it was shown. Raises Problem (401, 404)."""
     job_id = request.match_info["id"]
-    stored = await gateway.pool.fetchval(_q.job_exists, job_id)
+    stored = await gateway.pool.fetchval(_q.job_exists, job_id) if JOB_ID.fullmatch(job_id) else None
     if stored is None:
         raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
     token = bearer(request) or (request.cookies.get(cookie) if cookie else None)
@@ -55,7 +57,7 @@ async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool
     opened = False
     for row in await gateway.pool.fetch(_q.payment_proof, job_id):
         same = hmac.compare_digest(preimage, bytes(row["preimage"])) & hmac.compare_digest(
-            payment_request.encode(), row["payment_request"].lower().encode()
+            payment_request.encode(errors="surrogateescape"), row["payment_request"].lower().encode()
         )
         opened |= same
     return opened
@@ -63,13 +65,16 @@ async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool
 
 def client_address(request: web.Request, trusted_proxies: tuple[str, ...]) -> ClientAddress:
     """The peer's address, or what a trusted proxy says it is. IPv6 counts by /64."""
-    address = ip_address((request.remote or "127.0.0.1").partition("%")[0])
+    address = _unmapped(ip_address((request.remote or "127.0.0.1").partition("%")[0]))
     if any(address in ip_network(proxy, strict=False) for proxy in trusted_proxies):
-        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        # A proxy may append to the header or add one of its own: the last entry of the last is the proxy's word.
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
         with contextlib.suppress(ValueError):
-            address = ip_address(forwarded)
+            address = _unmapped(ip_address(forwarded))
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is None:
-            return IPv6Interface(str(IPv6Interface(f"{address}/64").network))
-        address = address.ipv4_mapped
+        return IPv6Interface(str(IPv6Interface(f"{address}/64").network))
     return IPv4Interface(f"{address}/32")
+
+
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from gateway import problems
@@ -36,6 +38,8 @@ async def read_raw(request: web.Request) -> bytes:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise Problem(problems.BODY_TOO_LARGE, f"At most {MAX_BODY_BYTES // 1024} KiB are read.") from None
+    except (web.RequestPayloadError, HttpProcessingError, zlib.error):
+        raise Problem(problems.INVALID_REQUEST, "The body is not encoded as its headers say.") from None
     if len(raw) > MAX_BODY_BYTES:
         raise Problem(problems.BODY_TOO_LARGE, f"At most {MAX_BODY_BYTES // 1024} KiB are read.")
     return raw

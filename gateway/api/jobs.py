@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 from gateway import idempotency, problems
@@ -58,21 +60,52 @@ async def estimate(request: web.Request) -> web.Response:
 async def create_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, raw = await read_model(request, JobRequest)
+
+    async def answer(job_id: str, resumed: bool) -> JobView:
+        priced = await price(gateway.catalogue, asked.work, asked.input)
+        return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed)
+
+    async def check() -> None:
+        await price(gateway.catalogue, asked.work, asked.input)
+
+    job_id, status, body = await answered_once(gateway, request, "POST /api/jobs", raw, answer, status=201, check=check)
+    return json_response({**body, "token": job_token(gateway, job_id)}, status)
+
+
+async def answered_once(
+    gateway: Gateway,
+    request: web.Request,
+    scope: str,
+    raw: bytes,
+    answer: Callable[[str, bool], Awaitable[JobView]],
+    *,
+    status: int,
+    check: Callable[[], Awaitable[None]] | None = None,
+) -> tuple[str, int, dict[str, Any]]:
+    """`(resource id, status, body)` of a request, the kept one when its `Idempotency-Key` was answered before.
+
+    `check` refuses bad input before anything is written. `answer` gets the resource's id, and whether an earlier
+    claimant may have made it already. Raises Problem, NodeUnavailable; the key is then free for the retry.
+    """
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
-    priced = await price(gateway.catalogue, asked.work, asked.input)
     if key is None:
-        return await _created(gateway, await buy(gateway, request, priced, new_id(), asked.refund_to), None)
-    claimed = await idempotency.claim(
-        gateway.pool, scope="POST /api/jobs", key=key, body=raw, lease_s=gateway.settings.lease_s
+        resource_id = new_id()
+        return resource_id, status, (await answer(resource_id, False)).wire()
+    kept = await idempotency.replay(gateway.pool, scope=scope, key=key, body=raw)
+    if kept is None and check is not None:
+        await check()
+    claimed = kept or await idempotency.claim(
+        gateway.pool, scope=scope, key=key, body=raw, lease_s=gateway.settings.lease_s
     )
     if isinstance(claimed, idempotency.Replay):
-        return json_response({**claimed.body, "token": job_token(gateway, claimed.resource_id)}, claimed.status)
+        return claimed.resource_id, claimed.status, claimed.body
     try:
-        job = await buy(gateway, request, priced, claimed.resource_id, asked.refund_to, resumed=claimed.resumed)
-        return await _created(gateway, job, claimed)
+        body = (await answer(claimed.resource_id, claimed.resumed)).wire()
+        await idempotency.finish(gateway.pool, claimed, status, body)
     except BaseException:
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
         raise
+    return claimed.resource_id, status, body
 
 
 async def buy(
@@ -86,7 +119,7 @@ async def buy(
 ) -> JobView:
     """Store the job, open its invoice at LND. Raises Problem; NodeUnavailable leaves a job that can be resumed."""
     if refund_to is not None:
-        await read_destination(gateway.node, refund_to, datetime.now(UTC))
+        await read_destination(gateway.node, refund_to, datetime.now(UTC), gateway.destination_rules)
     job = NewJob(
         id=job_id,
         token=job_token(gateway, job_id),
@@ -97,7 +130,11 @@ async def buy(
         refund_to=refund_to,
         memo=gateway.memo(priced.entry.title),
     )
-    planned = await _stored(gateway, job, resumed=resumed)
+    try:
+        planned = await _stored(gateway, job, resumed=resumed)
+    except asyncpg.UniqueViolationError:
+        # Its lease ran out while it was still at work, and a retry has stored the job meanwhile.
+        raise Problem(problems.IDEMPOTENCY_KEY_IN_USE, "Try again in a few seconds.") from None
     if planned is None:
         return await _view(gateway, job_id)
     return await create.open_at_node(gateway.pool, gateway.node, planned)
@@ -108,15 +145,14 @@ async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool) -> PlannedInv
         async with gateway.pool.acquire() as conn, conn.transaction():
             if await conn.fetchval("select true from jobs where id = $1 for no key update", job.id):
                 return await create.resume_invoice(conn, job, gateway.invoice_limits)
+    if gateway.open_invoices.count >= gateway.settings.open_invoices_total:
+        raise Problem(
+            problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
+        )
     decision = decide_without_identity(job.estimate_sats)
-    return await create.store_job(gateway.pool, job, decision, gateway.invoice_limits)
-
-
-async def _created(gateway: Gateway, job: JobView, claimed: idempotency.Claim | None) -> web.Response:
-    body = job.wire()
-    if claimed is not None:
-        await idempotency.finish(gateway.pool, claimed, 201, body)
-    return json_response({**body, "token": job_token(gateway, job.id)}, 201)
+    planned = await create.store_job(gateway.pool, job, decision, gateway.invoice_limits)
+    gateway.open_invoices.opened()
+    return planned
 
 
 def job_token(gateway: Gateway, job_id: str) -> str:
@@ -160,13 +196,19 @@ async def cancel(gateway: Gateway, job_id: str) -> JobView:
 async def refund_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     job_id = await require_job(gateway, request)
-    asked, _ = await read_model(request, RefundRequest)
-    return json_response((await refund(gateway, job_id, asked.destination)).wire(), 202)
+    asked, raw = await read_model(request, RefundRequest)
+
+    async def answer(_: str, resumed: bool) -> JobView:
+        return await refund(gateway, job_id, asked.destination)
+
+    scope = f"POST /api/jobs/{job_id}/refund"
+    _, status, body = await answered_once(gateway, request, scope, raw, answer, status=202)
+    return json_response(body, status)
 
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    destination = await read_destination(gateway.node, text, datetime.now(UTC))
+    destination = await read_destination(gateway.node, text, datetime.now(UTC), gateway.destination_rules)
     if not await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,

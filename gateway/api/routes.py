@@ -105,9 +105,11 @@ ROUTES: tuple[Route, ...] = (
         status=202,
         body=models.RefundRequest,
         access="job",
+        idempotent=True,
         problems=(
             *_BODY,
             *_JOB,
+            *_IDEMPOTENT,
             *_DESTINATION,
             p.DESTINATION_USED,
             p.NOTHING_TO_REFUND,

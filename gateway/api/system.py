@@ -66,7 +66,7 @@ async def works(request: web.Request) -> web.Response:
 async def pool(request: web.Request) -> web.Response:
     """What the free-tier pool can still reserve, and what it gave today."""
     async with request.app[GATEWAY].pool.acquire() as conn:
-        balances = await book.balances(conn)
+        balances = await book.kept_balances(conn, (POOL, POOL_RESERVED))
     view = PoolView(
         balance_sats=whole_sats(balances[POOL]),
         reserved_sats=whole_sats(balances[POOL_RESERVED]),

@@ -55,8 +55,6 @@ async def cancel_at_node(pool: Pool, node: Node, job_id: str) -> bool:
         outcome = await node.cancel_invoice(payment_hash)
         if outcome is CancelOutcome.SETTLED:
             return False
-        if outcome in (CancelOutcome.CANCELED, CancelOutcome.NOT_FOUND) and (
-            outcome is CancelOutcome.CANCELED or row["state"] == "planned"
-        ):
+        if outcome is CancelOutcome.CANCELED:
             await record_gone(pool, payment_hash)
     return True

@@ -38,9 +38,6 @@ select payment_hash, preimage, amount_msat, memo, state,
        ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
 from invoices where job_id = $1 order by created_at desc limit 1
 
--- name: open_invoices
-select count(*) from invoices where state in ('planned', 'open')
-
 -- name: job
 -- Everything that a reader of a job sees, in one statement.
 select job.*,
@@ -132,8 +129,9 @@ returning id
 select payment_hash, state from invoices where job_id = $1 and state in ('planned', 'open')
 
 -- name: invoices_to_look_up
--- Our own invoices that are not final, oldest look first; planned ones only once their creation must be over.
-select payment_hash, state, planned_expires_at < now() as past_expiry
+-- Our own invoices that are not final, oldest first; planned ones only once their creation must be over. An
+-- invoice that LND does not know is past its expiry only when no AddInvoice of it can be under way any more.
+select payment_hash, state, planned_expires_at < now() - interval '60 seconds' as past_expiry
 from invoices
 where state = 'open' or (state = 'planned' and created_at < now() - interval '30 seconds')
 order by created_at

@@ -31,6 +31,9 @@ def refuse_foreign_form(request: web.Request) -> None:
 def is_our_origin(origin: str, public_url: str | None, host: str) -> bool:
     """The public address if one is set, else the address that the client asked for. Pure."""
     if public_url is None:
-        return urlsplit(origin).netloc == host
+        try:
+            return urlsplit(origin).netloc == host
+        except ValueError:
+            return False
     ours = urlsplit(public_url)
     return origin == f"{ours.scheme}://{ours.netloc}"

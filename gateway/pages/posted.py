@@ -10,7 +10,15 @@ from aiohttp.http import HttpProcessingError
 from gateway import problems
 from gateway.problems import Problem
 
-UNREADABLE = (ValueError, LookupError, RuntimeError, AssertionError, HttpProcessingError, zlib.error)
+UNREADABLE = (
+    ValueError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    web.RequestPayloadError,
+    HttpProcessingError,
+    zlib.error,
+)
 """What aiohttp raises for bodies that are no form: bad charsets, boundaries, headers, encodings of parts."""
 
 

@@ -22,13 +22,14 @@ _q = sql.load("gateway.refunds")
 
 @dataclass(frozen=True, slots=True)
 class FeeLimit:
-    """The larger of a base and a share of the amount; paid by the gateway, never by the payer."""
+    """The larger of a base and a share of the amount, never more than the amount itself; paid by the gateway."""
 
     base_sats: int
     percent: Decimal
 
     def msat(self, amount_sats: int) -> int:
-        return max(sats_to_msat(self.base_sats), int(sats_to_msat(amount_sats) * self.percent / 100))
+        amount_msat = sats_to_msat(amount_sats)
+        return min(amount_msat, max(sats_to_msat(self.base_sats), int(amount_msat * self.percent / 100)))
 
 
 class Claimed(StrEnum):
@@ -54,9 +55,12 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
         raise Problem(problems.JOB_NOT_FOUND)
     last = await conn.fetchrow(_q.last_attempt, job_id)
     request = destination.request
-    if last is not None and bytes(last["payment_hash"]) == request.payment_hash and last["state"] != "failed":
-        return Claimed.ALREADY
     pending = await conn.fetch(_q.lock_pending, job_id)
+    claimant = await conn.fetchval(_q.claimant_of_hash, request.payment_hash)
+    if claimant == job_id and not pending:
+        return Claimed.ALREADY
+    if claimant is not None:
+        raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.")
     if not pending:
         return await _keep(conn, JobState(job["state"]), job_id, destination, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
@@ -84,7 +88,7 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
 async def _keep(
     conn: Connection, state: JobState, job_id: str, destination: Destination, last: asyncpg.Record | None
 ) -> Claimed:
-    if last is not None and last["state"] in ("unfinished", "frozen"):
+    if state in TERMINAL and last is not None and last["state"] in ("unfinished", "frozen"):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     if state in TERMINAL:
         raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")

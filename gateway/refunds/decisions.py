@@ -134,11 +134,11 @@ def _when_not_found(facts: Facts, now: datetime) -> Step:
         return Freeze("LND knew this payment once and does not any more: its payment history was deleted")
     if not facts.history_intact:
         return Freeze("LND's payment history is not the one this refund was sent with (another node, or a backup)")
-    if _can_send(facts, now):
+    if _can_send(facts, now) and facts.sends < MAX_SENDS:
         return Send()
     if now >= facts.expires_at + FINALLY_FAILED_AFTER:
         return GiveUp(EXPIRED_UNSENT)
-    return Wait(False, "the invoice has just expired")
+    return Wait(False, "no send of it was taken up; it is safe to give up only after its invoice has expired")
 
 
 def _can_send(facts: Facts, now: datetime) -> bool:

@@ -14,7 +14,21 @@ from lightning.node import Node
 from lightning.types import BadPaymentRequest, NodeInfo, NodeUnavailable, NotFound, PaymentRequest, Unknown
 
 MIN_TIME_LEFT = timedelta(seconds=30)
-MAX_FINAL_CLTV = 144
+MAX_TIME_LEFT = timedelta(days=31)
+"""An attempt whose sends nobody took up can be given up only when its invoice has expired."""
+ROUTE_CLTV = 144
+"""Blocks left to the route when the final hop has had its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRules:
+    """What a stranger's invoice may ask of the node: at most `cltv_limit` blocks of locked money in all."""
+
+    cltv_limit: int
+
+    @property
+    def max_final_cltv(self) -> int:
+        return self.cltv_limit - ROUTE_CLTV
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class Destination:
     request: PaymentRequest
 
 
-async def read_destination(node: Node, text: str, now: datetime) -> Destination:
+async def read_destination(node: Node, text: str, now: datetime, rules: DestinationRules) -> Destination:
     """Decode and check all that does not depend on the sum. Raises Problem, NodeUnavailable."""
     invoice = re.sub("^lightning:", "", text.strip(), flags=re.IGNORECASE)
     if not invoice.lower().startswith("ln"):
@@ -40,7 +54,7 @@ async def read_destination(node: Node, text: str, now: datetime) -> Destination:
         raise Problem(
             problems.DESTINATION_INVALID, "This is not a BOLT11 invoice that the node can read. Copy it again, whole."
         ) from None
-    refuse_unpayable(request, own, now)
+    refuse_unpayable(request, own, now, rules)
     return Destination(text, request)
 
 
@@ -51,16 +65,22 @@ def refuse_network(network: str, own: NodeInfo) -> None:
         raise Problem(problems.DESTINATION_WRONG_NETWORK, detail)
 
 
-def refuse_unpayable(request: PaymentRequest, own: NodeInfo, now: datetime) -> None:
+def refuse_unpayable(request: PaymentRequest, own: NodeInfo, now: datetime, rules: DestinationRules) -> None:
     """Pure. Raises Problem."""
     if request.destination == own.pubkey:
         raise Problem(problems.DESTINATION_OWN_NODE, "Give an invoice of your own wallet.")
     if request.expires_at - MIN_TIME_LEFT <= now:
         raise Problem(problems.DESTINATION_EXPIRED, "Make a new invoice and give that. Your refund waits.")
-    if request.min_final_cltv > MAX_FINAL_CLTV:
+    if request.expires_at - MAX_TIME_LEFT > now:
+        detail = f"It is valid for too long; make one that expires within {MAX_TIME_LEFT.days} days."
+        raise Problem(problems.DESTINATION_INVALID, detail)
+    if not request.is_plain:
+        detail = "This kind of invoice (AMP, or without a payment address) can not be paid; make an ordinary one."
+        raise Problem(problems.DESTINATION_INVALID, detail)
+    if request.min_final_cltv > rules.max_final_cltv:
         raise Problem(
             problems.DESTINATION_TIMELOCK,
-            f"Its final time lock is {request.min_final_cltv} blocks, at most {MAX_FINAL_CLTV} are accepted.",
+            f"Its final time lock is {request.min_final_cltv} blocks, at most {rules.max_final_cltv} are accepted.",
         )
     if request.amount_msat % 1000:
         raise Problem(problems.DESTINATION_WRONG_AMOUNT, "Refunds are whole sats; make the invoice without an amount.")

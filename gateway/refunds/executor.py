@@ -10,23 +10,24 @@ from typing import Any
 
 from gateway.ids import new_id
 from gateway.metrics import Metrics
-from gateway.problems import Problem
-from gateway.refunds import claim as claims
-from gateway.refunds.claim import FeeLimit
 from gateway.refunds.decisions import Facts, Freeze, GiveUp, Paid, Send, SendLater, Wait, next_step
-from gateway.refunds.destination import read_destination, refuse_used
 from ledger import book, sql, transfers
 from ledger.database import Pool
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
-from lightning.types import NodeUnavailable, PaymentOutcome
+from lightning.types import PaymentOutcome
 
 _q = sql.load("gateway.refunds")
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 RPC_MARGIN_S = 3.0
-"""An RPC's deadline ends this long before the lease."""
+"""A send's deadline ends this long before the lease, which is renewed in the step that counts the send."""
+FOLLOW_S = 5.0
+"""How long a send is followed at once; LND goes on with it, and later looks tell how it ended."""
+LOOK_S = 1.5
+"""How long a look-up waits for a terminal word: a payment that is held must not keep others waiting."""
+MAX_LOOK_AGAIN_S = 15.0
 
 
 @dataclass(slots=True)
@@ -46,6 +47,12 @@ class Attempt:
     @property
     def log(self) -> dict[str, str]:
         return {"job_id": self.row["job_id"], "payment_hash": self.payment_hash.hex(), "refund_attempt": self.id}
+
+    @property
+    def look_again_s(self) -> float:
+        """The older an attempt, the rarer the looks: a stranger's held payment costs little."""
+        age_s = (self.row["now"] - self.row["created_at"]).total_seconds()
+        return float(min(max(1.0, age_s / 8), MAX_LOOK_AGAIN_S))
 
     def facts(self, history_intact: bool) -> Facts:
         row = self.row
@@ -68,18 +75,17 @@ class RefundExecutor:
     lease_s: float
     cltv_limit: int
     in_flight: int
-    fee_limit: FeeLimit
     wake: asyncio.Event
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
-        owner = new_id()
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                await self._claim_on_file()
                 free = self.in_flight - len(running)
                 if free > 0:
+                    # A new name for each batch: a task that outlived its lease can write nothing under a later one.
+                    owner = new_id()
                     for row in await self.pool.fetch(_q.lease_due, owner, self.lease_s, free):
                         task = asyncio.create_task(self._guarded(Attempt(row), owner))
                         running.add(task)
@@ -99,18 +105,6 @@ class RefundExecutor:
             return
         self.wake.clear()
 
-    async def _claim_on_file(self) -> None:
-        """Refunds whose destination was given in advance are claimed as soon as they are owed."""
-        for job_id, text in await claims.jobs_with_destination(self.pool):
-            try:
-                destination = await read_destination(self.node, text, datetime.now(UTC))
-                await refuse_used(self.node, destination.request)
-                await claims.claim(self.pool, job_id, destination, self.fee_limit)
-            except NodeUnavailable:
-                return
-            except Problem as problem:
-                await claims.reject_on_file(self.pool, job_id, text, f"{problem.type.title}. {problem.detail}")
-
     async def _guarded(self, attempt: Attempt, owner: str) -> None:
         try:
             await self.advance(attempt, owner)
@@ -121,16 +115,12 @@ class RefundExecutor:
 
     async def advance(self, attempt: Attempt, owner: str) -> None:
         """Look up, decide, apply; at most one send."""
-        outcome = await self.node.track_payment(attempt.payment_hash, deadline_s=self._deadline_s(attempt))
+        outcome = await self.node.track_payment(attempt.payment_hash, deadline_s=LOOK_S)
         step = await self._decide(attempt, outcome)
         if isinstance(step, Send):
             outcome = await self._send(attempt, owner)
             step = await self._decide(attempt, outcome)
         await self._apply(attempt, owner, step)
-
-    def _deadline_s(self, attempt: Attempt) -> float:
-        left = (attempt.row["lease_until"] - attempt.row["now"]).total_seconds()
-        return float(max(0.5, (left - RPC_MARGIN_S) / (1 if attempt.row["sends"] else 2)))
 
     async def _decide(self, attempt: Attempt, outcome: PaymentOutcome) -> Any:
         intact = await self._history_intact(attempt) if attempt.row["sends"] else True
@@ -162,7 +152,7 @@ class RefundExecutor:
             fee_limit_msat=Msat(row["fee_limit_msat"]),
             cltv_limit=self.cltv_limit,
             timeout_s=60,
-            deadline_s=self._deadline_s(attempt),
+            deadline_s=min(FOLLOW_S, self.lease_s - RPC_MARGIN_S),
         )
 
     async def _apply(self, attempt: Attempt, owner: str, step: Any) -> None:
@@ -180,9 +170,9 @@ class RefundExecutor:
                 await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds())
             case Wait(update_seen, why):
                 log.debug("refund waits: %s", why, extra=attempt.log)
-                await self.pool.execute(_q.look_again, attempt.id, owner, update_seen, 1.0)
+                await self.pool.execute(_q.look_again, attempt.id, owner, update_seen, attempt.look_again_s)
             case _:
-                await self.pool.execute(_q.look_again, attempt.id, owner, False, 1.0)
+                await self.pool.execute(_q.look_again, attempt.id, owner, False, attempt.look_again_s)
 
     async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
         """One transaction: the attempt is paid, its refunds are paid, the book has both."""

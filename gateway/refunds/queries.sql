@@ -3,8 +3,12 @@
 select id, state from jobs where id = $1 for no key update
 
 -- name: last_attempt
-select id, state, payment_hash, coalesce(lease_until > now(), false) as leased
+select id, state, coalesce(lease_until > now(), false) as leased
 from refund_attempts where job_id = $1 order by created_at desc limit 1
+
+-- name: claimant_of_hash
+-- One payment hash belongs to one attempt, for ever.
+select job_id from refund_attempts where payment_hash = $1
 
 -- name: lock_pending
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
@@ -64,7 +68,7 @@ where id = $1 and lease_owner = $2 and state = 'unfinished'
 -- LND's terminal FAILED uses up one counted send.
 update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = $3, update_seen = true,
     lease_owner = null, lease_until = null, next_look_at = now() + make_interval(secs => $4)
-where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends
+where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
 -- name: record_paid
 update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from gateway.jobs.end_unpaid import Unpaid, record_gone, record_open, unpaid_invoice
+from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Enqueue, Settlement, settle
 from gateway.metrics import Metrics
 from ledger import sql
@@ -39,6 +40,7 @@ class Sweep:
     enqueue: Enqueue
     interval_s: float
     wake: asyncio.Event
+    open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
 
     async def run(self) -> None:
         """At start, whenever woken (the node was reached again), and on a timer."""
@@ -59,6 +61,7 @@ class Sweep:
         rows: list[asyncpg.Record] = []
         while page := await self.pool.fetch(_q.invoices_to_look_up, PAGE, len(rows)):
             rows += page
+        self.open_invoices.counted(len(rows))
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def look(payment_hash: bytes, state: str, past_expiry: bool) -> Unpaid | None:

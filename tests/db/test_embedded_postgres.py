@@ -23,6 +23,7 @@ from ledger.embedded.binaries import wheel_binaries
 from ledger.embedded.files import ClusterFiles, open_private
 from ledger.embedded.locks import is_held, lock_within
 
+pytestmark = pytest.mark.slow
 PATIENCE_S = 30.0
 AS_ROOT = os.geteuid() == 0
 

@@ -17,7 +17,16 @@ JOB = "a-job-of-twenty-two-ch"
 
 async def insert_attempt(pool: Pool, attempt_id: str, payment_hash: bytes) -> None:
     await pool.execute(
-        _q.insert_attempt, attempt_id, JOB, "ln", "ln", payment_hash, 5, False, 10_000, await pool.fetchval("select now()")
+        _q.insert_attempt,
+        attempt_id,
+        JOB,
+        "ln",
+        "ln",
+        payment_hash,
+        5,
+        False,
+        10_000,
+        await pool.fetchval("select now()"),
     )
 
 

@@ -48,7 +48,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("LISTEN", "nowhere"),
         ("LISTEN", "127.0.0.1:99999"),
         ("INVOICE_EXPIRY_S", "soon"),
-        ("INVOICE_EXPIRY_S", "1"),
+        ("INVOICE_EXPIRY_S", "0"),
         ("DATABASE_URL", "mysql://x"),
         ("WEBHOOK_SECRET", "whsec_short"),
         ("TOKEN_SECRET", "short"),

@@ -9,7 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
+from gateway.api.access import client_address
+from gateway.jobs.open_invoices import OpenInvoices
 from tests.web.conftest import Web
 
 KEY = {"Idempotency-Key": "a-key-of-twenty-characters"}
@@ -298,3 +302,76 @@ async def test_no_answer_is_cached(web: Web, http: aiohttp.ClientSession) -> Non
     headers = {"Authorization": f"Bearer {job['token']}"}
     async with http.get(f"{web.url}/api/jobs/{job['id']}", headers=headers) as response:
         assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "body", "status"),
+    [
+        ("GET /api/jobs/%00 HTTP/1.1", "", b"", 404),
+        ("GET /jobs/%00 HTTP/1.1", "", b"", 404),
+        ("GET /api/jobs/%ff HTTP/1.1", "", b"", 404),
+        ("GET /api/jobs/JOB HTTP/1.1", "Authorization: Bearer \xff\r\n", b"", 401),
+        ("GET /api/jobs/JOB HTTP/1.1", "Authorization: Bearer \udcff\r\n", b"", 401),
+        ("GET /jobs/JOB HTTP/1.1", "Cookie: boltworks_job=\xff\r\n", b"", 401),
+        ("GET /api/jobs/JOB HTTP/1.1", f"X-Payment-Preimage: {'00' * 32}\r\nX-Payment-Request: \xff\r\n", b"", 401),
+        ("POST /api/jobs HTTP/1.1", "Content-Type: application/json\r\nContent-Encoding: gzip\r\n", b"rubbish", 400),
+        ("POST /api/estimate HTTP/1.1", "Content-Type: application/json\r\nContent-Encoding: deflate\r\n", b"x", 400),
+        ("POST /webhooks/lightning/invoice-settled HTTP/1.1", "Content-Encoding: gzip\r\n", b"rubbish", 400),
+        ("POST /estimate HTTP/1.1", "Origin: http://[\r\n", b"", 403),
+    ],
+)
+async def test_no_bytes_on_the_wire_are_a_500(
+    web: Web, request_line: str, headers: str, body: bytes, status: int
+) -> None:
+    job = await web.paid({"cost": 1})
+    await web.until(job, state="complete")
+    host, _, port = web.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"{request_line.replace('JOB', job['id'])}\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}"
+    writer.write(head.encode("latin-1", errors="surrogateescape") + b"Connection: close\r\n\r\n" + body)
+    async with asyncio.timeout(10):
+        answer = await reader.readline()
+    writer.close()
+    assert int(answer.split()[1]) == status
+
+
+@pytest.mark.parametrize(
+    ("peer_header", "address"),
+    [
+        (["203.0.113.7"], "203.0.113.7/32"),
+        (["9.9.9.9, 203.0.113.7"], "203.0.113.7/32"),
+        (["9.9.9.9", "203.0.113.7"], "203.0.113.7/32"),
+        (["::ffff:203.0.113.7"], "203.0.113.7/32"),
+        (["2001:db8:1:2:3::4"], "2001:db8:1:2::/64"),
+        (["rubbish"], "127.0.0.1/32"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise(
+    peer_header: list[str], address: str, trusted: bool
+) -> None:
+    headers = CIMultiDict([("X-Forwarded-For", value) for value in peer_header])
+    request = make_mocked_request("GET", "/", headers=headers)
+    request = request.clone(remote="127.0.0.1")
+    proxies = ("127.0.0.0/8",) if trusted else ()
+    assert str(client_address(request, proxies)) == (address if trusted else "127.0.0.1/32")
+
+
+async def test_a_kept_answer_stays_when_the_catalogue_changes(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"work": "echo", "input": {"a": 1}}
+    first = await web.call("POST", "/api/jobs", body, headers=KEY)
+    monkeypatch.setattr(type(web.gateway.catalogue), "find", lambda self, name: None)
+    assert await web.call("POST", "/api/jobs", body, headers=KEY) == first
+
+
+async def test_bad_input_with_a_key_writes_nothing(web: Web) -> None:
+    status, _ = await web.call("POST", "/api/jobs", {"work": "nothing", "input": {}}, headers=KEY)
+    assert status == 404
+    assert await rows(web) == 0
+
+
+async def test_the_cap_on_all_open_invoices(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.gateway.open_invoices.counted(web.gateway.settings.open_invoices_total)
+    monkeypatch.setattr(OpenInvoices, "counted", lambda self, count: None)
+    status, problem = await web.call("POST", "/api/jobs", {"work": "echo", "input": {}})
+    assert (status, problem["code"]) == (429, "too_many_open_invoices")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
 
-from gateway.refunds.executor import RefundExecutor
+from gateway.jobs.create import open_at_node, plan_invoice, store_invoice
+from gateway.refunds.executor import Attempt, RefundExecutor
 from lightning import bolt11
 from lightning.types import Failed, FailureReason, InFlight, NotFound, Unknown
 from tests.web.conftest import Web
@@ -246,7 +248,7 @@ async def test_three_executors_send_once(web: Web) -> None:
     jobs = [await owing(web) for _ in range(5)]
     g = web.gateway
     others = [
-        asyncio.create_task(RefundExecutor(g.pool, g.node, g.metrics, 6.0, 432, 16, g.fee_limit, asyncio.Event()).run())
+        asyncio.create_task(RefundExecutor(g.pool, g.node, g.metrics, 6.0, 432, 16, asyncio.Event()).run())
         for _ in range(2)
     ]
     invoices = [web.invoice(70) for _ in jobs]
@@ -257,3 +259,68 @@ async def test_three_executors_send_once(web: Web) -> None:
         other.cancel()
     assert [web.sends(invoice) for invoice in invoices] == [1] * 5
     assert await paid_out_msat(web) == 350_000
+
+
+async def test_a_task_that_outlived_its_lease_writes_nothing(web: Web) -> None:
+    """Its lease lapsed and another holds the attempt: what it still believes changes no row."""
+    job = await owing(web)
+    web.node.next_outcomes.append(InFlight())
+    invoice = web.invoice(70)
+    await web.refund(job, invoice)
+    await until_attempt(web, "update_seen")
+    pool = web.gateway.pool
+    await pool.execute("update refund_attempts set lease_owner = 'later', lease_until = now() + interval '1 hour'")
+    row = await pool.fetchrow("select *, now() as now from refund_attempts")
+    g = web.gateway
+    stale = RefundExecutor(pool, g.node, g.metrics, 6.0, 432, 16, asyncio.Event())
+    web.node.resolve(bolt11.read(invoice).payment_hash)
+    await stale.advance(Attempt(row), "earlier")
+    after = await pool.fetchrow("select state, sends, failed_sends, lease_owner from refund_attempts")
+    assert tuple(after) == ("unfinished", 1, 0, "later")
+    await pool.execute("update refund_attempts set lease_until = now()")
+    await web.until(job, refundState="paid")
+    assert await paid_out_msat(web) == 70_000
+
+
+async def test_the_fee_limit_is_never_more_than_the_refund(web: Web) -> None:
+    job = await owing(web, cost=97)
+    await web.refund(job, web.invoice(3))
+    await web.until(job, refundState="paid")
+    assert web.node.sent[0].fee_limit_msat == 3_000
+
+
+async def test_a_paid_invoice_does_not_pass_for_a_second_debt(web: Web) -> None:
+    job = await owing(web)
+    invoice = web.invoice(70)
+    await web.refund(job, invoice)
+    await web.until(job, refundState="paid")
+    async with web.gateway.pool.acquire() as conn, conn.transaction():
+        planned = plan_invoice(100, "a second invoice of the job", 600)
+        await store_invoice(conn, planned, str(job["id"]), IPv4Interface("127.0.0.1/32"))
+    await open_at_node(web.gateway.pool, web.node, planned)
+    web.node.settle(planned.payment_hash)
+    await web.until(job, refundState="pending", refundAmountSats=100)
+    status, problem = await web.refund(job, invoice)
+    assert (status, problem["code"]) == (409, "destination_used")
+    await web.refund(job, web.invoice(100))
+    await web.until(job, refundState="paid", refundAmountSats=170)
+
+
+async def test_a_refund_takes_an_idempotency_key(web: Web) -> None:
+    job = await owing(web)
+    path, body = f"/api/jobs/{job['id']}/refund", {"destination": web.invoice(70)}
+    short = await web.call("POST", path, body, token=job["token"], headers={"Idempotency-Key": "short"})
+    assert (short[0], short[1]["code"]) == (400, "idempotency_key_invalid")
+    key = {"Idempotency-Key": "a-key-of-twenty-characters"}
+    first = await web.call("POST", path, body, token=job["token"], headers=key)
+    assert first[0] == 202
+    await web.until(job, refundState="paid")
+    assert await web.call("POST", path, body, token=job["token"], headers=key) == first
+    other = await web.call("POST", path, {"destination": web.invoice(70)}, token=job["token"], headers=key)
+    assert (other[0], other[1]["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_an_invoice_valid_for_years_is_refused(web: Web) -> None:
+    job = await owing(web)
+    status, problem = await web.refund(job, web.invoice(70, expiry_s=10 * 365 * 86_400))
+    assert (status, problem["code"]) == (422, "destination_invalid")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from gateway.work.pdf_layout import RESERVE_PAGES, pages_at_most
 from gateway.work.pdf_render import render
 
+pytestmark = pytest.mark.slow
+
 MAX = 20_000
 PROSE = "The quick brown fox jumps over the lazy dog, and then it rests for a while in the shade. " * 8 + "\n\n"
 PYTHON = "```python\n" + "def f(x): return {'a': [1, 2, (3,)]}  # hi\n" * 440 + "```"
