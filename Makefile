@@ -26,12 +26,12 @@ demo: $(READY) nodes ## real nodes, one job sold, worked, refunded; then it serv
 	@$(BIN)/boltworks demo $(ARGS)
 
 test: $(READY) lint types contracts nodes chromium ## everything: checks, pure, database, web, real nodes, browser
-	@$(BIN)/pytest tests/unit tests/db tests/web $(ARGS)
+	@$(BIN)/pytest -n 4 tests/unit tests/db tests/web $(ARGS)
 	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
 	@$(BIN)/pytest tests/browser $(ARGS)
 
 check: $(READY) lint types contracts ## style, types, import contracts, fast tests
-	@$(BIN)/pytest -q tests/unit tests/db tests/web -m "not slow" $(ARGS)
+	@$(BIN)/pytest -q -n 4 tests/unit tests/db tests/web -m "not slow" $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
