@@ -21,6 +21,7 @@ from gateway.database import StartError, open_database
 from gateway.execution.orphans import requeue_orphans
 from gateway.execution.queue import enqueue, run_queue
 from gateway.execution.run import Executor
+from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
 from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.on_file import OnFile
@@ -34,7 +35,7 @@ from gateway.supervise import Supervisor
 log = logging.getLogger(__name__)
 
 ORPHAN_SWEEP_S = 5.0
-FORGET_KEYS_S = 3600.0
+KEEP_HOUSE_S = 3600.0
 WEBHOOK_SLOTS = 64
 HTTP_GRACE_S = 2.0
 WORK_STOP_S = 8.0
@@ -96,7 +97,7 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
     async with Supervisor(gateway.metrics) as tasks:
         await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
         await tasks.add("sweep", sweep(gateway).run)
-        await tasks.add("housekeeping", lambda: forget_keys(gateway))
+        await tasks.add("housekeeping", lambda: keep_house(gateway))
         if work:
             await add_work(gateway, tasks)
         async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
@@ -199,10 +200,12 @@ async def sweep_orphans(gateway: Gateway) -> None:
         await asyncio.sleep(ORPHAN_SWEEP_S)
 
 
-async def forget_keys(gateway: Gateway) -> None:
+async def keep_house(gateway: Gateway) -> None:
+    """Forgets what is of no use to anybody any more."""
     while True:
         await idempotency.forget_old(gateway.pool)
-        await asyncio.sleep(FORGET_KEYS_S)
+        await forget_inputs(gateway.pool)
+        await asyncio.sleep(KEEP_HOUSE_S)
 
 
 async def serve(settings: Settings, *, watch: bool, work: bool) -> None:

@@ -78,8 +78,8 @@ def _whsec(value: SecretStr) -> SecretStr:
 
 
 def _long_secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < 32:
-        raise ValueError("must have 32 characters or more")
+    if len(value.get_secret_value()) < 16:
+        raise ValueError("must have 16 characters or more")
     return value
 
 
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     open_invoices_per_address: int = Field(100, ge=1, le=100_000)
     open_invoices_total: int = Field(20_000, ge=1, le=1_000_000)
     sweep_interval_s: float = Field(15, gt=0, le=3600)
-    lease_s: int = Field(15, ge=6, le=300)
+    lease_s: int = Field(15, ge=2, le=300)
     work_timeout_s: int = Field(600, ge=1, le=86_400)
     concurrent_works: int = Field(32, ge=20, le=1000)
 

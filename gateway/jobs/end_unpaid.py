@@ -58,3 +58,8 @@ async def cancel_at_node(pool: Pool, node: Node, job_id: str) -> bool:
         if outcome is CancelOutcome.CANCELED:
             await record_gone(pool, payment_hash)
     return True
+
+
+async def forget_inputs(pool: Pool) -> None:
+    """Inputs of jobs that expired a week ago, unpaid."""
+    await pool.execute(_q.forget_inputs)

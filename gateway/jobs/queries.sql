@@ -125,6 +125,11 @@ where id = $1 and state = 'awaiting_work_payment'
   and not exists (select from invoices where job_id = $1 and state in ('planned', 'open', 'settled'))
 returning id
 
+-- name: forget_inputs
+-- What nobody paid for need not be kept: asking for invoices would otherwise fill the disk at no cost.
+update jobs set input = '{}' where id in (
+    select id from jobs where state = 'expired' and input <> '{}' and updated_at < now() - interval '7 days' limit 1000)
+
 -- name: open_invoices_of_job
 select payment_hash, state from invoices where job_id = $1 and state in ('planned', 'open')
 

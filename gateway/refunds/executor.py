@@ -21,10 +21,11 @@ _q = sql.load("gateway.refunds")
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-RPC_MARGIN_S = 3.0
-"""A send's deadline ends this long before the lease, which is renewed in the step that counts the send."""
 FOLLOW_S = 5.0
-"""How long a send is followed at once; LND goes on with it, and later looks tell how it ended."""
+"""How long a send is followed at once, half the lease at most (it is renewed in the step that counts the send).
+
+LND goes on with the payment; later looks tell how it ended.
+"""
 LOOK_S = 1.5
 """How long a look-up waits for a terminal word: a payment that is held must not keep others waiting."""
 MAX_LOOK_AGAIN_S = 15.0
@@ -152,7 +153,7 @@ class RefundExecutor:
             fee_limit_msat=Msat(row["fee_limit_msat"]),
             cltv_limit=self.cltv_limit,
             timeout_s=60,
-            deadline_s=min(FOLLOW_S, self.lease_s - RPC_MARGIN_S),
+            deadline_s=min(FOLLOW_S, self.lease_s / 2),
         )
 
     async def _apply(self, attempt: Attempt, owner: str, step: Any) -> None:

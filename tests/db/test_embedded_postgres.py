@@ -105,12 +105,15 @@ async def users() -> AsyncIterator[list[User]]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory whose parent nobody else can enter. Afterwards no process of its server is left."""
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
+def data_dir() -> Iterator[Path]:
+    """A data directory whose parent nobody else can enter, with a path short enough for a socket in it.
+
+    Afterwards no process of its server is left.
+    """
+    closed = Path(tempfile.mkdtemp(prefix="bw-closed-"))
     yield closed / "data"
     assert_ends(ClusterFiles.of(closed / "data"))
+    shutil.rmtree(closed, ignore_errors=True)
 
 
 def assert_ends(files: ClusterFiles) -> None:
