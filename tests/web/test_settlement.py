@@ -116,6 +116,7 @@ def test_what_a_look_up_means(state: InvoiceState | None, past_expiry: bool, mea
     assert unpaid_invoice(found, past_expiry=past_expiry) is meaning
 
 
+@pytest.mark.slow
 async def test_an_event_that_keeps_failing_is_parked_and_holds_up_no_other(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
