@@ -6,12 +6,16 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.embedded.errors import EmbeddedPostgresError
 
 SYSTEM_USER = "boltworks"
+USERADD_LOCKED = (1, 10)
+"""useradd's exit codes while another one (perhaps another first start of ours) holds its files."""
+LOCK_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,12 @@ def _make_system_user() -> Account:
         raise EmbeddedPostgresError(f"{failure}: no useradd on this system; {advice}")
     nologin = shutil.which("nologin", path=search) or "/bin/false"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", nologin]
-    made = subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, text=True, check=False)
-    found = _lookup(SYSTEM_USER)
-    if found is None:
-        reason = " ".join(made.stderr.split()) or f"useradd ended with {made.returncode}"
-        raise EmbeddedPostgresError(f"{failure}: {reason}; {advice}")
-    return found
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        made = subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, text=True, check=False)
+        if (found := _lookup(SYSTEM_USER)) is not None:
+            return found
+        if made.returncode not in USERADD_LOCKED or time.monotonic() > deadline:
+            reason = " ".join(made.stderr.split()) or f"useradd ended with {made.returncode}"
+            raise EmbeddedPostgresError(f"{failure}: {reason}; {advice}")
+        time.sleep(0.1)
