@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from ledger.database import Pool
 
-CHANNEL = "boltworks_job"
+JOBS = "boltworks_job"
+REFUNDS = "boltworks_refund"
 
 
 class Hub:
@@ -17,7 +18,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._any: set[asyncio.Event] = set()
+        self._refunds: set[asyncio.Event] = set()
 
     @property
     def watched(self) -> int:
@@ -35,9 +36,9 @@ class Hub:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
-    def wake_on_any(self, event: asyncio.Event) -> None:
-        """Set the event at every change of any job (the refund executor waits so)."""
-        self._any.add(event)
+    def wake_on_refunds(self, event: asyncio.Event) -> None:
+        """Set the event whenever a refund is owed, claimed or ended (who pays refunds waits so)."""
+        self._refunds.add(event)
 
     async def run(self, pool: Pool) -> None:
         """Listen until cancelled; falls when the connection is lost (the supervisor starts it again)."""
@@ -55,18 +56,20 @@ class Hub:
 
         async with pool.acquire() as conn:
             conn.add_termination_listener(tell)
-            await conn.add_listener(CHANNEL, self._heard)
+            await conn.add_listener(JOBS, self._heard)
+            await conn.add_listener(REFUNDS, self._heard)
             try:
                 yield lost
             finally:
                 if not conn.is_closed():
                     conn.remove_termination_listener(tell)
-                    await conn.remove_listener(CHANNEL, self._heard)
+                    await conn.remove_listener(JOBS, self._heard)
+                    await conn.remove_listener(REFUNDS, self._heard)
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        for event in (*self._waiting.get(str(payload), ()), *self._any):
+    def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        for event in self._refunds if channel == REFUNDS else self._waiting.get(str(payload), ()):
             event.set()
 
     def _wake_all(self) -> None:
-        for event in (*(e for events in self._waiting.values() for e in events), *self._any):
+        for event in (*(e for events in self._waiting.values() for e in events), *self._refunds):
             event.set()

@@ -159,10 +159,10 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
         in_flight=settings.refunds_in_flight,
         wake=gateway.refund_wake,
     )
-    gateway.hub.wake_on_any(gateway.refund_wake)
+    gateway.hub.wake_on_refunds(gateway.refund_wake)
     await tasks.add("refunds", refunds.run)
     on_file = OnFile(gateway.pool, gateway.node, gateway.fee_limit, gateway.destination_rules, gateway.on_file_wake)
-    gateway.hub.wake_on_any(gateway.on_file_wake)
+    gateway.hub.wake_on_refunds(gateway.on_file_wake)
     await tasks.add("refunds on file", on_file.run)
 
 

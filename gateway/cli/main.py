@@ -45,13 +45,21 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     from lightning.types import NodeRefused, NodeUnavailable
 
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            return runner.run(work)
     except (StartError, CatalogueError) as error:
         stop(str(error))
     except (NodeUnavailable, NodeRefused) as error:
         stop(f"the Lightning node: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """uvloop: the same loop, in less of the machine's time."""
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 @main.command()

@@ -165,6 +165,9 @@ begin
     else
         perform pg_notify('boltworks_job', new.job_id);
     end if;
+    if tg_table_name = 'refunds' then
+        perform pg_notify('boltworks_refund', '');
+    end if;
     return null;
 end
 $$;
