@@ -25,11 +25,6 @@ def whole_sats(amount_msat: int) -> int:
     return amount_msat // MSAT_PER_SAT
 
 
-def sats_rounded_up(amount_msat: int) -> int:
-    """Sats that cover the amount, rounded up (prices and costs)."""
-    return -(-amount_msat // MSAT_PER_SAT)
-
-
 def sub_sat_rest(amount_msat: int) -> Msat:
     """What is left of the amount below one sat; Lightning cannot route it back."""
     return Msat(amount_msat % MSAT_PER_SAT)
