@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from ledger.database import Pool
+from ledger.database import CLOSE_S, Pool
 
 JOBS = "boltworks_job"
 REFUNDS = "boltworks_refund"
@@ -63,8 +63,9 @@ class Hub:
             finally:
                 if not conn.is_closed():
                     conn.remove_termination_listener(tell)
-                    await conn.remove_listener(JOBS, self._heard)
-                    await conn.remove_listener(REFUNDS, self._heard)
+                    async with asyncio.timeout(CLOSE_S):
+                        await conn.remove_listener(JOBS, self._heard)
+                        await conn.remove_listener(REFUNDS, self._heard)
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         for event in self._refunds if channel == REFUNDS else self._waiting.get(str(payload), ()):

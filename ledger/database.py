@@ -33,6 +33,10 @@ DATABASE_AWAY = (
 """Faults of the connection or of the moment, not of the statement: the same statement may well succeed later."""
 
 
+CLOSE_S = 2.0
+"""A process that stops does not wait for a database that does not answer."""
+
+
 def to_jsonb(value: Any) -> str:
     """jsonb travels as text: a codec on the connection would also change what the queue's library reads."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -62,5 +66,12 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 16) -> Async
             "lock_timeout": "10s",
         },
     )
-    async with pool:
+    await pool
+    try:
         yield pool
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await pool.close()
+        except (TimeoutError, *DATABASE_AWAY):
+            pool.terminate()

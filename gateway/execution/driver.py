@@ -13,7 +13,7 @@ from typing import TypeVar
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
 from pgqueuer.ports.driver import NotifyCallback
 
-from ledger.database import DATABASE_AWAY, Pool
+from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ class PatientDriver(AsyncpgPoolDriver):
             finally:
                 if not conn.is_closed():
                     conn.remove_termination_listener(tell)
-                    await conn.remove_listener(channel, relay)
+                    async with asyncio.timeout(CLOSE_S):
+                        await conn.remove_listener(channel, relay)
 
     async def stop_listening(self) -> None:
         for task in self._listeners:

@@ -16,7 +16,7 @@ from gateway.settlement.cursor import Cursor
 from gateway.settlement.deliver import Delivered, Sender
 from gateway.settlement.event import SettledEvent, settled_event
 from ledger import sql
-from ledger.database import DATABASE_AWAY, Pool
+from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 from lightning.node import InvoiceReader
 from lightning.types import Invoice, NodeUnavailable
 
@@ -70,7 +70,7 @@ class Watcher:
             finally:
                 if not conn.is_closed():
                     conn.remove_termination_listener(tell)
-                    await conn.execute("select pg_advisory_unlock($1)", LOCK_ID)
+                    await conn.execute("select pg_advisory_unlock($1)", LOCK_ID, timeout=CLOSE_S)
 
     async def _follow_for_ever(self) -> None:
         backoff_s = 0.1

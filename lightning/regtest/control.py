@@ -191,10 +191,11 @@ class NodeControl:
         expiry_s: int = 3600,
         amount_msat: int | None = None,
         preimage: bytes | None = None,
+        amp: bool = False,
     ) -> str:
         """A BOLT11 string; `amount_sats` of 0 leaves the amount to the payer."""
         amount = {"value_msat": amount_msat} if amount_msat is not None else {"value": amount_sats}
-        request = ln.Invoice(memo=memo, expiry=expiry_s, r_preimage=preimage or b"", **amount)
+        request = ln.Invoice(memo=memo, expiry=expiry_s, r_preimage=preimage or b"", is_amp=amp, **amount)
         return str(self._call(self._lightning.AddInvoice, request).payment_request)
 
     def hold_invoice(
@@ -397,6 +398,7 @@ class AsyncControl:
         expiry_s: int = 3600,
         amount_msat: int | None = None,
         preimage: bytes | None = None,
+        amp: bool = False,
     ) -> str:
         """See NodeControl.invoice."""
         return await self._run(
@@ -406,6 +408,7 @@ class AsyncControl:
             expiry_s=expiry_s,
             amount_msat=amount_msat,
             preimage=preimage,
+            amp=amp,
         )
 
     async def hold_invoice(

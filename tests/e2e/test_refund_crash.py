@@ -78,3 +78,11 @@ async def test_an_invoice_paid_by_the_node_before_is_not_used_again(
     assert (await gateway_node.pay(back)).succeeded
     status, problem = await buyer.refund(job, back)
     assert (status, problem["code"]) == (409, "destination_used")
+
+
+async def test_an_invoice_that_lnd_would_not_send_to_is_refused_at_the_door(buyer: Buyer, payer: AsyncControl) -> None:
+    """LND decodes AMP invoices and refuses each plain send to one."""
+    job = await owing(buyer, payer)
+    status, problem = await buyer.refund(job, await payer.invoice(70, amp=True))
+    assert (status, problem["code"]) == (422, "destination_invalid")
+    assert (await buyer.job(job))["refundState"] == "pending"
