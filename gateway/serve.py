@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -38,6 +40,7 @@ ORPHAN_SWEEP_S = 5.0
 KEEP_HOUSE_S = 3600.0
 WEBHOOK_SLOTS = 64
 HTTP_GRACE_S = 2.0
+STOP_WITHIN_S = 9.5
 WORK_STOP_S = 8.0
 """Grace for running work, and the time to hand it back; after it the queue's own lease takes over."""
 
@@ -63,15 +66,32 @@ def listening_socket(settings: Settings) -> socket.socket:
 
 
 @contextmanager
-def stop_on_signals(stopping: asyncio.Event) -> Iterator[None]:
+def stop_on_signals(stopping: asyncio.Event, *, within_s: float | None = None) -> Iterator[None]:
+    """SIGTERM and SIGINT set the event. With `within_s` the process has ended by then, come what may.
+
+    That is safe: everything here survives SIGKILL, leases and look-ups take it up again.
+    """
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if within_s is not None and not stopping.is_set():
+            watchdog = threading.Timer(within_s, _end_now)
+            watchdog.daemon = True
+            watchdog.start()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _end_now() -> None:
+    log.warning("something does not answer; ending without it")
+    os._exit(0)
 
 
 @asynccontextmanager
@@ -211,7 +231,7 @@ async def keep_house(gateway: Gateway) -> None:
 async def serve(settings: Settings, *, watch: bool, work: bool) -> None:
     """`boltworks serve`: until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
-    with stop_on_signals(stopping):
+    with stop_on_signals(stopping, within_s=STOP_WITHIN_S):
         async with running_server(settings, watch=watch, work=work, stopping=stopping):
             log.info("serving on http://%s", settings.listen)
             await stopping.wait()
@@ -221,7 +241,7 @@ async def serve(settings: Settings, *, watch: bool, work: bool) -> None:
 async def work_only(settings: Settings) -> None:
     """`boltworks worker`: takes paid work and refunds, serves nothing."""
     stopping = asyncio.Event()
-    with stop_on_signals(stopping):
+    with stop_on_signals(stopping, within_s=STOP_WITHIN_S):
         async with open_gateway(settings, load_catalogue(settings.config)) as gateway:
             gateway.stopping = stopping
             async with Supervisor(gateway.metrics) as tasks:
@@ -238,7 +258,7 @@ async def watch_only(settings: Settings) -> None:
     It holds the webhook's secret and a macaroon that reads invoices; it needs neither tokens nor workers.
     """
     stopping, metrics = asyncio.Event(), Metrics()
-    with stop_on_signals(stopping):
+    with stop_on_signals(stopping, within_s=STOP_WITHIN_S):
         async with (
             open_node(settings) as node,
             open_database(settings) as pool,

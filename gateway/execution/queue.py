@@ -56,7 +56,7 @@ async def run_queue(
 ) -> None:
     """Take tasks until `stopping` is set; then wait for those that run (the handler hands back in time).
 
-    Tasks of a dead process are taken up again after `heartbeat_timeout_s`.
+    Tasks of a dead process are taken up again after `heartbeat_timeout_s`. Raises RuntimeError if it ends otherwise.
     """
     driver = PatientDriver(pool)
     manager = QueueManager(Queries(driver))
@@ -83,6 +83,8 @@ async def run_queue(
     finally:
         stopper.cancel()
         await driver.stop_listening()
+    if not stopping.is_set():
+        raise RuntimeError("the queue's loop ended though nobody stopped it")
 
 
 def _raw(conn: Connection) -> Any:
