@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from aiohttp import web
@@ -24,10 +24,12 @@ from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import claim
-from gateway.refunds.destination import read_destination, refuse_used
+from gateway.refunds.destination import Destination, read_destination, refuse_used
 from ledger.database import DATABASE_AWAY
 from ledger.free_tier import decide_without_identity
 from lightning.types import NodeUnavailable
+
+P = TypeVar("P")
 
 SSE_HEARTBEAT_S = 15.0
 
@@ -61,14 +63,13 @@ async def create_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, raw = await read_model(request, JobRequest)
 
-    async def answer(job_id: str, resumed: bool) -> JobView:
-        priced = await price(gateway.catalogue, asked.work, asked.input)
+    async def prepare() -> Priced:
+        return await price(gateway.catalogue, asked.work, asked.input)
+
+    async def answer(priced: Priced, job_id: str, resumed: bool) -> JobView:
         return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed)
 
-    async def check() -> None:
-        await price(gateway.catalogue, asked.work, asked.input)
-
-    job_id, status, body = await answered_once(gateway, request, "POST /api/jobs", raw, answer, status=201, check=check)
+    job_id, status, body = await answered_once(gateway, request, "POST /api/jobs", raw, prepare, answer, status=201)
     return json_response({**body, "token": job_token(gateway, job_id)}, status)
 
 
@@ -77,30 +78,30 @@ async def answered_once(
     request: web.Request,
     scope: str,
     raw: bytes,
-    answer: Callable[[str, bool], Awaitable[JobView]],
+    prepare: Callable[[], Awaitable[P]],
+    answer: Callable[[P, str, bool], Awaitable[JobView]],
     *,
     status: int,
-    check: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[str, int, dict[str, Any]]:
     """`(resource id, status, body)` of a request, the kept one when its `Idempotency-Key` was answered before.
 
-    `check` refuses bad input before anything is written. `answer` gets the resource's id, and whether an earlier
-    claimant may have made it already. Raises Problem, NodeUnavailable; the key is then free for the retry.
+    `prepare` refuses bad input before anything is written. `answer` gets what it made of the input, the resource's
+    id, and whether an earlier claimant may have made that already.
+    Raises Problem, NodeUnavailable; the key is then free for the retry.
     """
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
     if key is None:
         resource_id = new_id()
-        return resource_id, status, (await answer(resource_id, False)).wire()
+        return resource_id, status, (await answer(await prepare(), resource_id, False)).wire()
     kept = await idempotency.replay(gateway.pool, scope=scope, key=key, body=raw)
-    if kept is None and check is not None:
-        await check()
-    claimed = kept or await idempotency.claim(
-        gateway.pool, scope=scope, key=key, body=raw, lease_s=gateway.settings.lease_s
-    )
+    if kept is not None:
+        return kept.resource_id, kept.status, kept.body
+    prepared = await prepare()
+    claimed = await idempotency.claim(gateway.pool, scope=scope, key=key, body=raw, lease_s=gateway.settings.lease_s)
     if isinstance(claimed, idempotency.Replay):
         return claimed.resource_id, claimed.status, claimed.body
     try:
-        body = (await answer(claimed.resource_id, claimed.resumed)).wire()
+        body = (await answer(prepared, claimed.resource_id, claimed.resumed)).wire()
         await idempotency.finish(gateway.pool, claimed, status, body)
     except BaseException:
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
@@ -119,7 +120,7 @@ async def buy(
 ) -> JobView:
     """Store the job, open its invoice at LND. Raises Problem; NodeUnavailable leaves a job that can be resumed."""
     if refund_to is not None:
-        await read_destination(gateway.node, refund_to, datetime.now(UTC), gateway.destination_rules)
+        await _destination(gateway, refund_to)
     job = NewJob(
         id=job_id,
         token=job_token(gateway, job_id),
@@ -198,17 +199,27 @@ async def refund_job(request: web.Request) -> web.Response:
     job_id = await require_job(gateway, request)
     asked, raw = await read_model(request, RefundRequest)
 
-    async def answer(_: str, resumed: bool) -> JobView:
-        return await refund(gateway, job_id, asked.destination)
+    async def prepare() -> Destination:
+        return await _destination(gateway, asked.destination)
+
+    async def answer(destination: Destination, _: str, resumed: bool) -> JobView:
+        return await _refund_to(gateway, job_id, destination)
 
     scope = f"POST /api/jobs/{job_id}/refund"
-    _, status, body = await answered_once(gateway, request, scope, raw, answer, status=202)
+    _, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=202)
     return json_response(body, status)
 
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    destination = await read_destination(gateway.node, text, datetime.now(UTC), gateway.destination_rules)
+    return await _refund_to(gateway, job_id, await _destination(gateway, text))
+
+
+async def _destination(gateway: Gateway, text: str) -> Destination:
+    return await read_destination(gateway.node, text, datetime.now(UTC), gateway.destination_rules)
+
+
+async def _refund_to(gateway: Gateway, job_id: str, destination: Destination) -> JobView:
     if not await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,

@@ -324,3 +324,23 @@ async def test_an_invoice_valid_for_years_is_refused(web: Web) -> None:
     job = await owing(web)
     status, problem = await web.refund(job, web.invoice(70, expiry_s=10 * 365 * 86_400))
     assert (status, problem["code"]) == (422, "destination_invalid")
+
+
+async def test_a_bad_destination_with_a_key_leaves_no_row(web: Web) -> None:
+    job = await owing(web)
+    path, key = f"/api/jobs/{job['id']}/refund", {"Idempotency-Key": "a-key-of-twenty-characters"}
+    status, problem = await web.call("POST", path, {"destination": "lnbcrt1x"}, token=job["token"], headers=key)
+    assert (status, problem["code"]) == (422, "destination_invalid")
+    assert await web.gateway.pool.fetchval("select count(*) from idempotency_keys") == 0
+
+
+async def test_a_send_is_not_repeated_on_another_nodes_history(web: Web) -> None:
+    """Nothing was ever seen of the send, and the node is not the one that it was made with."""
+    job = await owing(web)
+    web.node.next_outcomes.append(NotFound())
+    invoice = web.invoice(70)
+    await web.refund(job, invoice)
+    await until_sent(web)
+    await web.gateway.pool.execute("update refund_attempts set node_pubkey = 'another node'")
+    await until_attempt(web, "state = 'frozen'")
+    assert web.sends(invoice) == 1
