@@ -1,11 +1,14 @@
-"""The gate's answer as a value. Pure: no I/O, no clock, no randomness.
+"""The gate's policy as pure functions: who pays how much of an estimate. No I/O, no clock, no randomness.
 
-This release sells to payers without an identity, and for those the rule is final: the pool pays nothing.
+absorb = min(floor(pool_share × estimate), left today, caps, pool balance); `free` when that is the whole estimate,
+`partial` when it is some of it, else `gate`. Amounts are whole sats. Truth table: tests/unit/test_free_tier.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 
@@ -27,6 +30,97 @@ class Decision:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What an identity that has paid and stayed long enough is given; `pool_share` is 0 … 1 of an estimate."""
+
+    name: str
+    min_paid_sats: int
+    min_days_known: int
+    daily_limit_sats: int
+    pool_share: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator wrote: tiers in rising order, caps a day. None is no cap."""
+
+    tiers: tuple[Tier, ...] = ()
+    pool_cap_sats: int | None = None
+    address_cap_sats: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one identity, one address or the whole pool was given today, and holds reserved of today."""
+
+    absorbed_sats: int = 0
+    reserved_sats: int = 0
+
+    @property
+    def total_sats(self) -> int:
+        return self.absorbed_sats + self.reserved_sats
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the policy looks at. `tier` None: no tier is earned."""
+
+    tier: Tier | None
+    blocked: bool
+    identity: Used
+    address: Used
+    pool: Used
+    pool_balance_sats: int
+    address_cap_sats: int | None = None
+    pool_cap_sats: int | None = None
+
+
+def tier_of(tiers: Sequence[Tier], *, paid_sats: int, days_known: int, operator_tier: str | None) -> Tier | None:
+    """The tier that the operator set, if it (still) exists, else the highest that was earned."""
+    earned: Tier | None = None
+    for tier in tiers:
+        if tier.name == operator_tier:
+            return tier
+        if paid_sats >= tier.min_paid_sats and days_known >= tier.min_days_known:
+            earned = tier
+    return earned
+
+
+def most_absorbable(facts: Facts, estimate_sats: int) -> tuple[int, str]:
+    """`(sats, reason)`: the most that the pool pays of this estimate, and what bounds it first."""
+    if facts.blocked:
+        return 0, "blocked"
+    if facts.tier is None:
+        return 0, "no_tier"
+    bounds = [
+        (int(facts.tier.pool_share * estimate_sats), "tier_share"),
+        (facts.tier.daily_limit_sats - facts.identity.total_sats, "daily_limit"),
+    ]
+    if facts.address_cap_sats is not None:
+        bounds.append((facts.address_cap_sats - facts.address.total_sats, "address_cap"))
+    if facts.pool_cap_sats is not None:
+        bounds.append((facts.pool_cap_sats - facts.pool.total_sats, "pool_cap"))
+    bounds.append((facts.pool_balance_sats, "pool_balance"))
+    sats, reason = min(bounds, key=lambda bound: bound[0])
+    return max(0, sats), reason
+
+
+def decide(facts: Facts, estimate_sats: int) -> Decision:
+    """The gate's answer for somebody who showed who they are."""
+    absorb_sats, reason = most_absorbable(facts, estimate_sats)
+    charge_sats = estimate_sats - absorb_sats
+    if charge_sats == 0:
+        return Decision(Serve.FREE, absorb_sats, 0, "pool_pays_all")
+    serve = Serve.PARTIAL if absorb_sats else Serve.GATE
+    return Decision(serve, absorb_sats, charge_sats, reason)
+
+
 def decide_without_identity(estimate_sats: int) -> Decision:
     """No identity: `gate`, the user pays the full price."""
     return Decision(Serve.GATE, 0, estimate_sats, "no_identity")
+
+
+def may_reserve(facts: Facts, estimate_sats: int, absorb_sats: int) -> bool:
+    """At payment of a partial job: exactly the advised absorb, or nothing."""
+    return 0 < absorb_sats <= most_absorbable(facts, estimate_sats)[0]
