@@ -6,7 +6,7 @@ from (select * from invoices where state = 'settled') as invoice
 full join (select * from transfers where cause_kind = 'settlement') as transfer
     on transfer.cause_id = encode(invoice.payment_hash, 'hex')
 where invoice.amount_paid_msat is distinct from transfer.amount_msat
-   or transfer.debit <> 'node' or transfer.credit <> 'holding:' || invoice.job_id
+   or transfer.debit <> 'node' or transfer.credit <> coalesce('holding:' || invoice.job_id, 'pool')
 
 -- name: break_a_settled_invoice_is_booked_once
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
@@ -183,3 +183,19 @@ insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats
 values ('self-test-self-test-self', 'x', '{}', 'expired', 'gate', 1, 1, sha256('x'), '127.0.0.1');
 insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
 values (sha256('self test'), 'self test', 'work', 'self-test-self-test-self', '127.0.0.1', 1000, 'x', now());
+
+-- name: check_a_reservation_belongs_to_running_work
+-- The pool's money is set aside exactly for the jobs that run with its help; no reservation is left without an end.
+select coalesce(job.id, reservation.id) as subject,
+       format('job is %s (%s), its reservation %s', job.state, job.serve, reservation.state) as detail
+from (select * from jobs where serve <> 'gate') as job
+full join (select * from reservations where id like 'job:%') as reservation on reservation.id = 'job:' || job.id
+where job.id is null
+   or (job.state = 'executing') <> (coalesce(reservation.state, '') = 'reserved')
+   or (job.state = 'complete') <> (coalesce(reservation.state, '') = 'recorded')
+   or (job.state = 'complete' and reservation.absorbed_sats <> job.absorbed_sats)
+
+-- name: break_a_reservation_belongs_to_running_work
+insert into identities (pubkey) values (repeat('ab', 32));
+insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
+values ('job:nobody', repeat('ab', 32), '127.0.0.1', current_date, sha256('x'), 1);

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
 from gateway.catalogue import Catalogue
-from gateway.jobs.create import InvoiceLimits
+from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.live import Hub
 from gateway.metrics import Metrics
@@ -18,7 +18,9 @@ from gateway.refunds.claim import FeeLimit
 from gateway.refunds.destination import DestinationRules
 from gateway.settings import Settings
 from gateway.work.worker import Worker
-from ledger.database import Pool
+from ledger.database import Connection, Pool
+from ledger.free_tier import Rules
+from ledger.groups import Groups
 from lightning.node import Node
 
 
@@ -38,6 +40,16 @@ class Gateway:
     refund_wake: asyncio.Event = field(default_factory=asyncio.Event)
     on_file_wake: asyncio.Event = field(default_factory=asyncio.Event)
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
+    rules: Rules = field(init=False)
+    sales: Groups[Creation, Sale] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rules = rules = self.catalogue.gate_rules
+
+        async def create(conn: Connection, creations: Sequence[Creation]) -> list[Sale]:
+            return await create_group(conn, creations, rules)
+
+        self.sales = Groups(self.pool, create)
 
     @property
     def token_secret(self) -> str:

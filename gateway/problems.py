@@ -61,6 +61,7 @@ IDEMPOTENCY_KEY_IN_USE = ProblemType(
     "idempotency_key_in_use", 409, "The first request with this Idempotency-Key is still running"
 )
 TOO_MANY_INVOICES = ProblemType("too_many_open_invoices", 429, "Too many invoices are waiting to be paid")
+SLOWED = ProblemType("slowed", 429, "Work that keeps failing slows its buyer down")
 CREDENTIAL_REQUIRED = ProblemType("credential_required", 401, "A credential is needed")
 CREDENTIAL_INVALID = ProblemType("credential_invalid", 401, "The credential does not open this")
 JOB_NOT_FOUND = ProblemType("job_not_found", 404, "There is no such job")

@@ -199,6 +199,7 @@ def sweep(gateway: Gateway) -> Sweep:
         enqueue,
         gateway.settings.sweep_interval_s,
         gateway.sweep_wake,
+        gateway.rules,
         gateway.open_invoices,
     )
 

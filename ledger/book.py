@@ -55,6 +55,12 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
     return new
 
 
+async def lock_kept(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:
+    """Lock limited accounts in the one fixed order; their balances, which stay so until the transaction ends."""
+    rows = await conn.fetch(_q.lock_limited, sorted(codes, key=_lock_order))
+    return {row["code"]: Msat(row["balance_msat"]) for row in rows}
+
+
 async def kept_balances(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:
     """Balances of limited accounts as they are kept in their rows: no summing."""
     rows = await conn.fetch(_q.kept_balances, list(codes))

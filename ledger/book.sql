@@ -7,7 +7,7 @@ on conflict do nothing
 -- name: lock_limited
 -- Locks in the order given by the caller (by code, the pool last); FOR NO KEY UPDATE, because transfers
 -- hold foreign keys on these rows.
-select account.code
+select account.code, account.balance_msat
 from unnest($1::text[]) with ordinality as wanted (code, place)
 join accounts account on account.code = wanted.code and account.limited
 order by wanted.place

@@ -79,3 +79,26 @@ def refund_paid(attempt_id: str, refund_msat: int, fee_msat: int) -> tuple[Trans
         Transfer("refund_paid", attempt_id, REFUNDS_PAYABLE, NODE, Msat(refund_msat)),
         Transfer("routing_fee", attempt_id, ROUTING_FEES, NODE, Msat(fee_msat)),
     )
+
+
+def donation(payment_hash: str, paid_msat: int) -> tuple[Transfer, ...]:
+    """A donation settled: what was paid is the pool's."""
+    return _some(Transfer("settlement", payment_hash, NODE, POOL, Msat(paid_msat)))
+
+
+def topup(topup_id: str, amount_msat: int) -> Transfer:
+    """The operator gives the pool money: a book transfer, capital may go negative."""
+    return Transfer("topup", topup_id, CAPITAL, POOL, Msat(amount_msat))
+
+
+def reserve(reservation_id: str, amount_msat: int) -> Transfer:
+    """Pool money is set aside for one owner."""
+    return Transfer("reserve", reservation_id, POOL, POOL_RESERVED, Msat(amount_msat))
+
+
+def grant(reservation_id: str, absorbed_msat: int, over_msat: int) -> tuple[Transfer, ...]:
+    """A reservation ends: what was absorbed is revenue, the rest is the pool's again."""
+    return _some(
+        Transfer("grant", reservation_id, POOL_RESERVED, REVENUE, Msat(absorbed_msat)),
+        Transfer("release", reservation_id, POOL_RESERVED, POOL, Msat(over_msat)),
+    )

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import asyncpg
 from aiohttp import web
 
 from gateway import idempotency, problems
@@ -19,13 +18,13 @@ from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobVie
 from gateway.context import GATEWAY, Gateway
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
-from gateway.jobs.create import NewJob, PlannedInvoice
+from gateway.jobs.create import Creation, NewJob, PlannedInvoice
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import claim
 from gateway.refunds.destination import Destination, read_destination, refuse_used
-from ledger.database import DATABASE_AWAY
+from ledger.database import DATABASE_AWAY, Connection
 from ledger.free_tier import decide_without_identity
 from lightning.types import NodeUnavailable
 
@@ -117,6 +116,8 @@ async def buy(
     refund_to: str | None = None,
     *,
     resumed: bool = False,
+    pubkey: str | None = None,
+    also: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> JobView:
     """Store the job, open its invoice at LND. Raises Problem; NodeUnavailable leaves a job that can be resumed."""
     if refund_to is not None:
@@ -130,18 +131,18 @@ async def buy(
         client_address=client_address(request, gateway.settings.trusted_proxies),
         refund_to=refund_to,
         memo=gateway.memo(priced.entry.title),
+        pubkey=pubkey,
     )
-    try:
-        planned = await _stored(gateway, job, resumed=resumed)
-    except asyncpg.UniqueViolationError:
-        # Its lease ran out while it was still at work, and a retry has stored the job meanwhile.
-        raise Problem(problems.IDEMPOTENCY_KEY_IN_USE, "Try again in a few seconds.") from None
+    planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
         return await _view(gateway, job_id)
     return await create.open_at_node(gateway.pool, gateway.node, planned)
 
 
-async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool) -> PlannedInvoice | None:
+async def _stored(
+    gateway: Gateway, job: NewJob, *, resumed: bool, also: Callable[[Connection], Awaitable[None]] | None
+) -> PlannedInvoice | None:
+    """What is to be opened at LND; None: nothing, the job is there as it should be. Raises Problem."""
     if resumed:
         async with gateway.pool.acquire() as conn, conn.transaction():
             if await conn.fetchval("select true from jobs where id = $1 for no key update", job.id):
@@ -150,10 +151,12 @@ async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool) -> PlannedInv
         raise Problem(
             problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
         )
-    decision = decide_without_identity(job.estimate_sats)
-    planned = await create.store_job(gateway.pool, job, decision, gateway.invoice_limits)
-    gateway.open_invoices.opened()
-    return planned
+    sale = await gateway.sales.submit(Creation(job, gateway.invoice_limits, also))
+    if isinstance(sale, Problem):
+        raise sale
+    if sale.planned is not None:
+        gateway.open_invoices.opened()
+    return sale.planned
 
 
 def job_token(gateway: Gateway, job_id: str) -> str:

@@ -66,7 +66,7 @@ ROUTES: tuple[Route, ...] = (
         status=201,
         body=models.JobRequest,
         idempotent=True,
-        problems=(*_PRICED, *_IDEMPOTENT, *_DESTINATION, p.TOO_MANY_INVOICES, *_AWAY),
+        problems=(*_PRICED, *_IDEMPOTENT, *_DESTINATION, p.TOO_MANY_INVOICES, p.SLOWED, *_AWAY),
     ),
     Route(
         "GET",

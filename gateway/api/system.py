@@ -12,7 +12,7 @@ from gateway.api.models import HealthView, PoolView, ReadyView, WorksView, WorkV
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY
 from gateway.problems import Problem
-from ledger import book
+from ledger import book, grants
 from ledger.database import DATABASE_AWAY
 from ledger.money import whole_sats
 from ledger.transfers import POOL, POOL_RESERVED
@@ -67,9 +67,10 @@ async def pool(request: web.Request) -> web.Response:
     """What the free-tier pool can still reserve, and what it gave today."""
     async with request.app[GATEWAY].pool.acquire() as conn:
         balances = await book.kept_balances(conn, (POOL, POOL_RESERVED))
+        today = await grants.used_today(conn, grants.POOL_DAY)
     view = PoolView(
         balance_sats=whole_sats(balances[POOL]),
         reserved_sats=whole_sats(balances[POOL_RESERVED]),
-        absorbed_today_sats=0,
+        absorbed_today_sats=today.absorbed_sats,
     )
     return json_response(view.wire())

@@ -23,6 +23,7 @@ from pydantic import (
 
 from gateway.catalogue.own_schemas import http_schema, openai_schema, pdf_schema
 from gateway.catalogue.schema_compile import compile_schema
+from ledger import free_tier
 
 MAX_AMOUNT_SATS = 1_000_000_000
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -211,6 +212,12 @@ class Catalogue(_Table):
         AfterValidator(_offered),
     ]
     settings: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
+
+    @cached_property
+    def gate_rules(self) -> free_tier.Rules:
+        """Tiers and caps as the gate's policy takes them."""
+        tiers = tuple(free_tier.Tier(**tier.model_dump()) for tier in self.tiers)
+        return free_tier.Rules(tiers, self.pool.daily_cap_sats, self.pool.per_address_cap_sats)
 
     def find(self, name: str) -> WorkEntry | None:
         return next((entry for entry in self.works if entry.name == name), None)

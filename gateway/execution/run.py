@@ -38,7 +38,9 @@ class Executor:
         if run is None:
             return
         if run.lost_runs >= MAX_LOST_RUNS:
-            await finish.fail(self.pool, run, f"The work was lost {run.lost_runs} times; it was given up.")
+            await finish.fail(
+                self.pool, run, f"The work was lost {run.lost_runs} times; it was given up.", by_worker=False
+            )
             return
         log.info("work starts", extra={"job_id": job_id, "work": run.work, "run": run.attempt})
         outcome = await self._outcome(run)

@@ -7,19 +7,23 @@ Intent first: job, invoice and preimage are committed before LND is asked. Whate
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
 
 from gateway import problems
 from gateway.api.models import JobView
+from gateway.execution.queue import enqueue
 from gateway.ids import token_hash
+from gateway.jobs import slowing
 from gateway.jobs.view import job_view
-from ledger import sql
+from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
-from ledger.free_tier import Decision
+from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
+from ledger.grants import Ask
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
 from lightning.types import InvoiceConflict
@@ -39,6 +43,13 @@ class NewJob:
     client_address: ClientAddress
     refund_to: str | None
     memo: str
+    pubkey: str | None = None
+
+    @property
+    def request_hash(self) -> bytes:
+        """What was asked for, as the grants' audit names it."""
+        asked = json.dumps([self.work, self.input], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(asked.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +74,131 @@ def plan_invoice(amount_sats: int, memo: str, expiry_s: int) -> PlannedInvoice:
     return PlannedInvoice(secrets.token_bytes(32), sats_to_msat(amount_sats), memo, expiry_s)
 
 
-async def store_job(pool: Pool, job: NewJob, decision: Decision, limits: InvoiceLimits) -> PlannedInvoice:
-    """The job and its planned invoice in one statement, or a Problem and nothing.
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """One sale, as it waits for its group."""
 
-    The cap on open invoices is soft: callers that race may pass it by their own number, never by more.
-    """
-    planned = plan_invoice(decision.charge_sats, job.memo, limits.expiry_s)
-    stored = await pool.fetchval(
-        _q.store_job,
-        job.id,
-        job.work,
-        to_jsonb(job.input),
-        decision.serve,
-        job.estimate_sats,
-        decision.absorb_sats,
-        decision.charge_sats,
-        token_hash(job.token),
-        job.client_address,
-        job.refund_to,
-        planned.payment_hash,
-        planned.preimage,
-        planned.amount_msat,
-        planned.memo,
-        planned.expiry_s,
-        limits.open_per_address,
-    )
-    if stored is None:
-        raise problems.Problem(
+    job: NewJob
+    limits: InvoiceLimits
+    also: Callable[[Connection], Awaitable[None]] | None = None
+    """Something more for the same transaction; a Problem that it raises refuses this sale alone."""
+
+    @property
+    def ask(self) -> Ask | None:
+        job = self.job
+        if job.pubkey is None:
+            return None
+        return Ask(f"job:{job.id}", job.pubkey, job.client_address, job.estimate_sats, job.request_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Committed. `planned` None: nothing is to be paid, or the job stood already."""
+
+    planned: PlannedInvoice | None
+
+
+Sale: TypeAlias = Created | problems.Problem
+
+
+async def create_group(conn: Connection, creations: Sequence[Creation], rules: Rules) -> list[Sale]:
+    """All sales of a group in the caller's transaction: refuse, decide, store jobs and planned invoices, enqueue."""
+    answers: dict[int, Sale] = {}
+    standing = {row["id"] for row in await conn.fetch(_q.existing_jobs, [c.job.id for c in creations])}
+    room = await _room(conn, creations)
+    paused = await slowing.pauses(conn, [s for c in creations for s in (str(c.job.client_address), c.job.pubkey) if s])
+    for place, creation in enumerate(creations):
+        if creation.job.id in standing:
+            answers[place] = Created(None)
+        elif refused := await _refusal(conn, creation, paused, room):
+            answers[place] = refused
+    going = [(place, c) for place, c in enumerate(creations) if place not in answers]
+    decisions = await _decide(conn, [c for _, c in going], rules)
+    stored: list[tuple[Creation, Decision, PlannedInvoice | None]] = []
+    for (place, creation), decision in zip(going, decisions, strict=True):
+        planned = None
+        if decision.charge_sats:
+            planned = plan_invoice(decision.charge_sats, creation.job.memo, creation.limits.expiry_s)
+        stored.append((creation, decision, planned))
+        answers[place] = Created(planned)
+    await _store(conn, stored)
+    return [answers[place] for place in range(len(creations))]
+
+
+async def _room(conn: Connection, creations: Sequence[Creation]) -> dict[ClientAddress, int]:
+    """How many more invoices each address may open. Soft: processes that race may pass the cap by their own number."""
+    cap = max(c.limits.open_per_address for c in creations)
+    addresses = list({c.job.client_address for c in creations})
+    rows = await conn.fetch(_q.open_invoices_of_addresses, addresses, cap)
+    return {address: cap - row["open"] for address, row in zip(addresses, rows, strict=True)}
+
+
+async def _refusal(
+    conn: Connection, creation: Creation, paused: Mapping[str, int], room: dict[ClientAddress, int]
+) -> problems.Problem | None:
+    job = creation.job
+    wait_s = max(paused.get(str(job.client_address), 0), paused.get(job.pubkey or "", 0))
+    if wait_s:
+        detail = f"The work you bought failed several times in a row. Try again in {wait_s} s; nothing was charged."
+        return problems.Problem(problems.SLOWED, detail, headers={"Retry-After": str(wait_s)})
+    if room[job.client_address] <= 0:
+        return problems.Problem(
             problems.TOO_MANY_INVOICES,
-            f"{limits.open_per_address} invoices to your address are unpaid. Pay one, cancel one, or wait.",
+            f"{creation.limits.open_per_address} invoices to your address are unpaid. Pay one, cancel one, or wait.",
             headers={"Retry-After": "60"},
         )
-    return planned
+    if creation.also is not None:
+        try:
+            await creation.also(conn)
+        except problems.Problem as problem:
+            return problem
+    room[job.client_address] -= 1
+    return None
+
+
+async def _decide(conn: Connection, creations: Sequence[Creation], rules: Rules) -> list[Decision]:
+    asks = [ask for c in creations if (ask := c.ask) is not None]
+    decided = iter(await grants.decide(conn, asks, rules))
+    return [decide_without_identity(c.job.estimate_sats) if c.ask is None else next(decided) for c in creations]
+
+
+async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, PlannedInvoice | None]]) -> None:
+    if not stored:
+        return
+    jobs = [creation.job for creation, _, _ in stored]
+    decisions = [decision for _, decision, _ in stored]
+    free = [decision.serve is Serve.FREE for decision in decisions]
+    await conn.execute(
+        _q.insert_jobs,
+        [job.id for job in jobs],
+        [job.work for job in jobs],
+        [to_jsonb(job.input) for job in jobs],
+        ["executing" if starts else "awaiting_work_payment" for starts in free],
+        [decision.serve.value for decision in decisions],
+        [job.estimate_sats for job in jobs],
+        [decision.absorb_sats for decision in decisions],
+        [decision.charge_sats for decision in decisions],
+        [token_hash(job.token) for job in jobs],
+        [job.client_address for job in jobs],
+        [job.refund_to for job in jobs],
+        [job.pubkey for job in jobs],
+        [job.request_hash if job.pubkey else None for job in jobs],
+    )
+    planned = [(creation.job, invoice) for creation, _, invoice in stored if invoice is not None]
+    if planned:
+        await conn.execute(
+            _q.insert_invoices,
+            [invoice.payment_hash for _, invoice in planned],
+            [invoice.preimage for _, invoice in planned],
+            [job.id for job, _ in planned],
+            [job.client_address for job, _ in planned],
+            [invoice.amount_msat for _, invoice in planned],
+            [invoice.memo for _, invoice in planned],
+            [invoice.expiry_s for _, invoice in planned],
+        )
+    for job, starts in zip(jobs, free, strict=True):
+        if starts:
+            await enqueue(conn, job.id)
 
 
 async def store_invoice(conn: Connection, planned: PlannedInvoice, job_id: str, address: ClientAddress) -> None:
@@ -121,6 +225,8 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
     if row is not None and row["expiry_s"] >= 10:
         return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
     amount_sats = await conn.fetchval("select work_amount_sats from jobs where id = $1", job.id)
+    if not amount_sats:
+        return None
     planned = plan_invoice(amount_sats, job.memo, limits.expiry_s)
     await store_invoice(conn, planned, job.id, job.client_address)
     return planned

@@ -50,6 +50,9 @@ class OweBack:
     sub_sat_msat: Msat
 
 
+DRAINED = "The free pool could not pay its part any more when your payment arrived. Nothing was charged."
+
+
 OnSettlement: TypeAlias = StartWork | OweBack
 
 

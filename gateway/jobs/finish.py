@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from gateway.jobs.decisions import JobState, on_work_done, on_work_failed
+from gateway.jobs import slowing
+from gateway.jobs.decisions import Completion, JobState, on_work_done, on_work_failed
 from gateway.jobs.settle import owe
-from ledger import book, sql, transfers
+from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool, from_jsonb, to_jsonb
+from ledger.free_tier import Serve
 from ledger.money import sats_to_msat
 
 _q = sql.load("gateway.jobs")
@@ -48,12 +50,18 @@ async def hand_back(pool: Pool, run: Run) -> None:
 async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_of_revenue: Decimal) -> bool:
     """The work succeeded at `metered_sats` (uncapped). False: the result came late and was discarded."""
     async with pool.acquire() as conn, conn.transaction():
-        paid_msat = await _lock_running(conn, run)
-        if paid_msat is None:
+        job = await _lock_running(conn, run)
+        if job is None:
             return False
+        reserved_sats = job["absorb_sats"] if job["serve"] != Serve.GATE else 0
         done = on_work_done(
-            estimate_sats=run.estimate_sats, reserved_sats=0, paid_msat=paid_msat, metered_sats=metered_sats
+            estimate_sats=run.estimate_sats,
+            reserved_sats=reserved_sats,
+            paid_msat=await _held_msat(conn, run),
+            metered_sats=metered_sats,
         )
+        await slowing.count_success(conn, job)
+        await _record_grant(conn, job, reserved_sats, done)
         charge_msat = sats_to_msat(done.user_charge_sats)
         cause = f"rest:{run.job_id}"
         await book.post(
@@ -77,13 +85,20 @@ async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_o
         return True
 
 
-async def fail(pool: Pool, run: Run, reason: str) -> bool:
-    """The work failed: everything paid for it is owed back. False: it came late and was discarded."""
+async def fail(pool: Pool, run: Run, reason: str, *, by_worker: bool = True) -> bool:
+    """The work failed: everything paid for it is owed back, the reservation is released. False: late, discarded.
+
+    `by_worker`: the worker said so, which is counted against its buyer; runs lost by us are not.
+    """
     async with pool.acquire() as conn, conn.transaction():
-        paid_msat = await _lock_running(conn, run)
-        if paid_msat is None:
+        job = await _lock_running(conn, run)
+        if job is None:
             return False
-        back = on_work_failed(paid_msat)
+        if by_worker:
+            await slowing.count_failure(conn, job)
+        if job["serve"] != Serve.GATE:
+            await grants.release_reservation(conn, f"job:{run.job_id}")
+        back = on_work_failed(await _held_msat(conn, run))
         cause = f"failed:{run.job_id}"
         await book.post(conn, transfers.owed_back(cause, run.job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat))
         await conn.execute(_q.fail_job, run.job_id, run.attempt, reason)
@@ -91,9 +106,23 @@ async def fail(pool: Pool, run: Run, reason: str) -> bool:
         return True
 
 
-async def _lock_running(conn: Connection, run: Run) -> int | None:
-    """Lock the job; what is held for it in msat, or None when this run is not its current one."""
+async def _record_grant(conn: Connection, job: Any, reserved_sats: int, done: Completion) -> None:
+    """Identity first, then days and accounts: the order in which everybody locks."""
+    if job["pubkey"] is not None and done.user_charge_sats:
+        await grants.recognise_charge(conn, job["pubkey"], done.user_charge_sats)
+    if reserved_sats:
+        request_hash = bytes(job["request_hash"])
+        owner = f"job:{job['id']}"
+        await grants.record_grant(conn, job["pubkey"], request_hash, done.absorbed_sats, reserved_sats, owner)
+
+
+async def _lock_running(conn: Connection, run: Run) -> Any | None:
+    """Lock the job; None when this run is not its current one."""
     job = await conn.fetchrow(_q.lock_job, run.job_id)
     if job is None or job["state"] != JobState.EXECUTING or job["attempt"] != run.attempt:
         return None
+    return job
+
+
+async def _held_msat(conn: Connection, run: Run) -> int:
     return int(await conn.fetchval(_q.holding_msat, transfers.holding(run.job_id)))

@@ -1,18 +1,26 @@
--- name: store_job
--- The job and its planned invoice are stored before LND is asked, in one statement; nothing when the address has
--- too many open invoices already ($16; counted up to the cap only, without a lock: a soft cap).
-with counted as (
-    select from invoices where client_address = $9 and state in ('planned', 'open') limit $16
-), job as (
-    insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
-                      client_address, refund_to)
-    select $1, $2, $3, 'awaiting_work_payment', $4, $5, $6, $7, $8, $9::inet, $10
-    where (select count(*) from counted) < $16
-    returning id, client_address
-)
+-- name: existing_jobs
+-- Creations that stand already: a repeated group, or a retry of an idempotent request.
+select id, serve, absorb_sats, work_amount_sats from jobs where id = any($1::text[])
+
+-- name: open_invoices_of_addresses
+-- Counted up to the cap only ($2), without a lock: a soft cap.
+select address, (select count(*) from (
+    select from invoices where client_address = address and state in ('planned', 'open') limit $2) as open) as open
+from unnest($1::inet[]) as address
+
+-- name: insert_jobs
+-- A group's jobs in one statement; what the pool pays for starts at once.
+insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
+                  client_address, refund_to, pubkey, request_hash)
+select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+                     $8::bigint[], $9::bytea[], $10::inet[], $11::text[], $12::text[], $13::bytea[])
+
+-- name: insert_invoices
+-- The preimage is stored first: an answer of LND that is lost can be asked for again.
 insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
-select $11, $12, 'work', job.id, job.client_address, $13, $14, now() + make_interval(secs => $15) from job
-returning job_id
+select hash, preimage, 'work', job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
+from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[])
+    as planned (hash, preimage, job_id, address, msat, memo, expiry_s)
 
 -- name: insert_invoice
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.
@@ -64,15 +72,17 @@ select preimage, payment_request from invoices where job_id = $1 and state = 'se
 
 -- name: invoice_of_hash
 -- Which job an invoice belongs to, before anything is locked (locks go job first).
-select job_id, state from invoices where payment_hash = $1
+select job_id, state, purpose from invoices where payment_hash = $1
 
 -- name: lock_job
-select id, state, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input
+select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,
+       pubkey, request_hash, client_address
 from jobs where id = $1 for no key update
 
 -- name: lock_job_of_invoice
 -- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
-select job.id, job.state, invoice.amount_msat
+select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pubkey, job.request_hash,
+       job.client_address, invoice.amount_msat
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
 
@@ -81,10 +91,15 @@ where invoice.payment_hash = $1 for no key update of job
 update invoices set state = 'settled', amount_paid_msat = $2, settle_index = $3, settled_at = $4,
     payment_request = coalesce(payment_request, $5), expires_at = coalesce(expires_at, $6), updated_at = now()
 where payment_hash = $1 and state <> 'settled'
-returning job_id
+returning true
 
 -- name: start_work
 update jobs set state = 'executing', updated_at = now()
+where id = $1 and state = 'awaiting_work_payment' returning id
+
+-- name: fail_unfunded
+-- Paid, but the pool could not pay its part any more: the worker is never called.
+update jobs set state = 'failed', failure_reason = $2, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()
 where id = $1 and state = 'awaiting_work_payment' returning id
 
 -- name: insert_refund

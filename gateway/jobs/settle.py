@@ -1,15 +1,18 @@
-"""An invoice settled. One transaction: record it, post it, move the job's state, enqueue the work or owe it back."""
+"""An invoice settled. One transaction: record it, reserve the grant, post it, move the state, enqueue or owe back."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Any
 
 from gateway.ids import new_id
-from gateway.jobs.decisions import JobState, StartWork, on_settlement
-from ledger import book, sql, transfers
+from gateway.jobs.decisions import DRAINED, JobState, StartWork, on_settlement
+from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool
-from ledger.money import sats_to_msat
+from ledger.free_tier import Rules, Serve
+from ledger.grants import Ask
+from ledger.money import sats_to_msat, sub_sat_rest, whole_sats
 from lightning.types import Invoice, InvoiceState
 
 _q = sql.load("gateway.jobs")
@@ -21,11 +24,13 @@ Enqueue = Callable[[Connection, str], Awaitable[None]]
 class Settlement(StrEnum):
     STARTED = "started"
     OWED_BACK = "owed_back"
+    DRAINED = "drained"
+    DONATED = "donated"
     REPEATED = "repeated"
     UNKNOWN_INVOICE = "unknown_invoice"
 
 
-async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue) -> Settlement:
+async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue, rules: Rules) -> Settlement:
     """Book a settlement that LND itself reported; idempotent by payment hash.
 
     `invoice` is LND's look-up, never a claim of somebody's. What was paid is its `amount_paid_msat`.
@@ -35,10 +40,20 @@ async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue) -> Settlement:
     async with pool.acquire() as conn, conn.transaction():
         job = await conn.fetchrow(_q.lock_job_of_invoice, invoice.payment_hash)
         if job is None:
-            return Settlement.UNKNOWN_INVOICE
+            return await _donation(conn, invoice)
         if not await _record(conn, invoice):
             return Settlement.REPEATED
-        return await _apply(conn, job["id"], JobState(job["state"]), job["amount_msat"], invoice, enqueue)
+        return await _apply(conn, job, invoice, enqueue, rules)
+
+
+async def _donation(conn: Connection, invoice: Invoice) -> Settlement:
+    known = await conn.fetchrow(_q.invoice_of_hash, invoice.payment_hash)
+    if known is None:
+        return Settlement.UNKNOWN_INVOICE
+    if not await _record(conn, invoice):
+        return Settlement.REPEATED
+    await book.post(conn, transfers.donation(invoice.payment_hash.hex(), invoice.amount_paid_msat))
+    return Settlement.DONATED
 
 
 async def _record(conn: Connection, invoice: Invoice) -> bool:
@@ -52,27 +67,38 @@ async def _record(conn: Connection, invoice: Invoice) -> bool:
         invoice.payment_request,
         invoice.expires_at,
     )
-    return recorded is not None
+    return bool(recorded)
 
 
-async def _apply(
-    conn: Connection, job_id: str, state: JobState, amount_msat: int, invoice: Invoice, enqueue: Enqueue
-) -> Settlement:
-    paid_msat = invoice.amount_paid_msat
-    payment_hash = invoice.payment_hash.hex()
-    decision = on_settlement(state, amount_msat, paid_msat)
+async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue, rules: Rules) -> Settlement:
+    job_id, paid_msat, payment_hash = job["id"], invoice.amount_paid_msat, invoice.payment_hash.hex()
+    decision = on_settlement(JobState(job["state"]), job["amount_msat"], paid_msat)
+    starts = isinstance(decision, StartWork)
+    funded = not starts or job["serve"] != Serve.PARTIAL or await _reserve(conn, job, rules)
     await book.open_holding(conn, [transfers.holding(job_id)])
     settled = transfers.settlement(payment_hash, job_id, paid_msat)
-    if isinstance(decision, StartWork):
+    if starts and funded:
         await book.post(conn, settled)
         await conn.execute(_q.start_work, job_id)
         await enqueue(conn, job_id)
         return Settlement.STARTED
     cause = f"late:{payment_hash}"
-    owed = transfers.owed_back(cause, job_id, sats_to_msat(decision.refund_sats), decision.sub_sat_msat)
+    if starts:
+        await conn.execute(_q.fail_unfunded, job_id, DRAINED)
+        cause = f"drained:{job_id}"
+    refund_sats, sub_sat_msat = whole_sats(paid_msat), sub_sat_rest(paid_msat)
+    owed = transfers.owed_back(cause, job_id, sats_to_msat(refund_sats), sub_sat_msat)
     await book.post(conn, [*settled, *owed])
-    await owe(conn, job_id, cause, decision.refund_sats)
-    return Settlement.OWED_BACK
+    await owe(conn, job_id, cause, refund_sats)
+    return Settlement.DRAINED if starts else Settlement.OWED_BACK
+
+
+async def _reserve(conn: Connection, job: Any, rules: Rules) -> bool:
+    """The advised part of the pool, all of it or nothing: the work does not run at a discount that nobody funds."""
+    ask = Ask(
+        f"job:{job['id']}", job["pubkey"], job["client_address"], job["estimate_sats"], bytes(job["request_hash"])
+    )
+    return await grants.reserve_partial_grant(conn, ask, job["absorb_sats"], rules)
 
 
 async def owe(conn: Connection, job_id: str, cause: str, refund_sats: int) -> None:

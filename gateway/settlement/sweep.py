@@ -14,6 +14,7 @@ from gateway.jobs.settle import Enqueue, Settlement, settle
 from gateway.metrics import Metrics
 from ledger import sql
 from ledger.database import Pool
+from ledger.free_tier import Rules
 from lightning.node import Node
 from lightning.types import Invoice, InvoiceState, NodeUnavailable
 
@@ -40,6 +41,7 @@ class Sweep:
     enqueue: Enqueue
     interval_s: float
     wake: asyncio.Event
+    rules: Rules
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
 
     async def run(self) -> None:
@@ -93,7 +95,7 @@ class Sweep:
 
     async def _book(self, payment_hash: bytes, invoice: Invoice) -> None:
         try:
-            did = await settle(self.pool, invoice, self.enqueue)
+            did = await settle(self.pool, invoice, self.enqueue, self.rules)
         except Exception as error:
             log.exception("ALARM: settled at the node but not booked", extra={"payment_hash": payment_hash.hex()})
             raise _Unbooked(str(error)) from error

@@ -49,7 +49,7 @@ async def book(gateway: Gateway, payment_hash: bytes) -> Settlement:
     invoice = await gateway.node.lookup_invoice(payment_hash)
     if invoice is None or invoice.state is not InvoiceState.SETTLED:
         raise Problem(problems.NOT_SETTLED, "Nothing was booked.")
-    did = await settle(gateway.pool, invoice, enqueue)
+    did = await settle(gateway.pool, invoice, enqueue, gateway.rules)
     gateway.metrics.settlements.labels(did.value).inc()
     log.info("settlement: %s", did.value, extra={"job_id": known["job_id"], "payment_hash": payment_hash.hex()})
     return did

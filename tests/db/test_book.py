@@ -13,7 +13,7 @@ from ledger.audit import self_test
 from ledger.book import CauseConflict
 from ledger.database import Pool
 from ledger.money import Msat
-from ledger.transfers import POOL, Transfer
+from ledger.transfers import POOL, Transfer, holding
 
 TOPUP = Transfer("topup", "first", "capital", POOL, Msat(5000))
 
@@ -64,9 +64,12 @@ async def test_parallel_drains_take_what_there_is_and_no_more(pool: Pool) -> Non
 
 
 async def test_opposite_postings_do_not_deadlock(pool: Pool) -> None:
-    await post(pool, TOPUP, Transfer("topup", "second", "capital", "pool_reserved", Msat(5000)))
-    there = [Transfer("there", str(n), POOL, "pool_reserved", Msat(1)) for n in range(50)]
-    back = [Transfer("back", str(n), "pool_reserved", POOL, Msat(1)) for n in range(50)]
+    held = holding("nobody")
+    async with pool.acquire() as conn:
+        await book.open_holding(conn, [held])
+    await post(pool, TOPUP, Transfer("topup", "second", "capital", held, Msat(5000)))
+    there = [Transfer("there", str(n), POOL, held, Msat(1)) for n in range(50)]
+    back = [Transfer("back", str(n), held, POOL, Msat(1)) for n in range(50)]
     await asyncio.gather(*(post(pool, transfer) for pair in zip(there, back, strict=True) for transfer in pair))
     assert await pool_balance(pool) == 5000
 

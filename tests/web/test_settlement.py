@@ -52,9 +52,9 @@ async def test_webhook_sweep_and_watcher_at_once_book_once(web: Web) -> None:
     web.pay(job)
     invoice = await web.node.lookup_invoice(bytes.fromhex(job["invoice"]["paymentHash"]))
     assert invoice is not None
-    await asyncio.gather(*(settle(web.gateway.pool, invoice, enqueue) for _ in range(12)))
+    await asyncio.gather(*(settle(web.gateway.pool, invoice, enqueue, web.gateway.rules) for _ in range(12)))
     await web.until(job, state="complete", userChargeSats=3)
-    assert await settle(web.gateway.pool, invoice, enqueue) is Settlement.REPEATED
+    assert await settle(web.gateway.pool, invoice, enqueue, web.gateway.rules) is Settlement.REPEATED
     assert len(web.service.orders) == 1
     assert await web.gateway.pool.fetchval("select count(*) from transfers where cause_kind = 'settlement'") == 1
 
@@ -64,7 +64,7 @@ async def test_an_open_invoice_past_its_expiry_stays_open_while_lnd_says_so(web:
     await web.gateway.pool.execute(
         "update invoices set planned_expires_at = now() - interval '1 hour', expires_at = now() - interval '1 hour'"
     )
-    sweep = Sweep(web.gateway.pool, web.node, web.gateway.metrics, enqueue, 60, asyncio.Event())
+    sweep = Sweep(web.gateway.pool, web.node, web.gateway.metrics, enqueue, 60, asyncio.Event(), web.gateway.rules)
     await sweep.once()
     assert (await web.job(job))["state"] == "awaiting_work_payment"
     web.pay(job)

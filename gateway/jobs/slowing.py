@@ -1,0 +1,49 @@
+"""Nobody buys compute with refunds: an identity or address whose work keeps failing at the worker has to wait."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ledger import sql
+from ledger.database import Connection
+
+_q = sql.load("gateway.jobs", "slowing.sql")
+
+FREE_FAILURES = 5
+FIRST_PAUSE_S = 30
+LONGEST_PAUSE_S = 3600
+
+
+def pause_s(failures: int, since_last_s: float) -> int:
+    """Seconds still to wait; 0 below five failures, then 30 s, doubling up to an hour. Pure."""
+    if failures < FREE_FAILURES:
+        return 0
+    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - FREE_FAILURES, 10))
+    return int(max(0, math.ceil(pause - since_last_s)))
+
+
+async def pauses(conn: Connection, subjects: Sequence[str]) -> dict[str, int]:
+    """Seconds that each of these addresses and keys has to wait; those that need not are absent."""
+    rows = await conn.fetch(_q.failures, list(subjects))
+    waits = {row["subject"]: pause_s(row["failures"], row["since_s"]) for row in rows}
+    return {subject: wait for subject, wait in waits.items() if wait > 0}
+
+
+async def count_failure(conn: Connection, job: Any) -> None:
+    """The worker failed on what this buyer gave it."""
+    await conn.execute(_q.count_failure, *_subjects(job))
+
+
+async def count_success(conn: Connection, job: Any) -> None:
+    """Work that is done halves what was counted."""
+    await conn.execute(_q.count_success, *_subjects(job))
+
+
+def _subjects(job: Any) -> tuple[list[str], list[str]]:
+    kinds, subjects = ["address"], [str(job["client_address"])]
+    if job["pubkey"] is not None:
+        kinds.append("identity")
+        subjects.append(job["pubkey"])
+    return kinds, subjects

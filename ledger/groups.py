@@ -1,0 +1,81 @@
+"""Group commit: one coroutine per process takes what is waiting, and one transaction carries all of it.
+
+A caller waits holding no connection and no lock. A group that fails is retried one by one, so one bad ask spoils no
+other; a COMMIT of unknown outcome is tried again, and `apply` must find what stands already by its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from ledger.database import DATABASE_AWAY, Connection, Pool
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+MAX_GROUP = 256
+
+
+class Groups(Generic[A, R]):
+    """`apply(conn, asks)` runs inside one transaction and answers in the order of its asks."""
+
+    def __init__(self, pool: Pool, apply: Callable[[Connection, Sequence[A]], Awaitable[list[R]]]) -> None:
+        self._pool = pool
+        self._apply = apply
+        self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
+        self._leader: asyncio.Task[None] | None = None
+
+    async def submit(self, ask: A) -> R:
+        """The answer, once it is committed. Raises what `apply` or the database raised for this ask alone."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ask, answer))
+        if self._leader is None or self._leader.done():
+            self._leader = asyncio.create_task(self._lead())
+        return await answer
+
+    async def _lead(self) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+            try:
+                await self._commit(group)
+            except BaseException as error:
+                for _, answer in group:
+                    if not answer.done():
+                        answer.set_exception(asyncio.CancelledError() if _is_stop(error) else error)
+                if _is_stop(error):
+                    raise
+
+    async def _commit(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
+        try:
+            answers = await self._once([ask for ask, _ in group])
+        except Exception:  # noqa: BLE001 - whatever it was, each is tried by itself, and its own fault is its answer
+            for ask, answer in group:
+                await self._alone(ask, answer)
+            return
+        for (_, answer), result in zip(group, answers, strict=True):
+            if not answer.done():
+                answer.set_result(result)
+
+    async def _alone(self, ask: A, answer: asyncio.Future[R]) -> None:
+        try:
+            try:
+                (result,) = await self._once([ask])
+            except DATABASE_AWAY:
+                (result,) = await self._once([ask])
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who translates it
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(result)
+
+    async def _once(self, asks: Sequence[A]) -> list[R]:
+        async with self._pool.acquire() as conn, conn.transaction():
+            return await self._apply(conn, asks)
+
+
+def _is_stop(error: BaseException) -> bool:
+    return not isinstance(error, Exception)
