@@ -84,6 +84,11 @@ DESTINATION_OWN_NODE = ProblemType(
 DESTINATION_USED = ProblemType("destination_used", 409, "This invoice was used for a refund before")
 DESTINATION_TIMELOCK = ProblemType("destination_timelock", 422, "The refund invoice could lock up money for too long")
 
+IDENTITY_INVALID = ProblemType("identity_invalid", 401, "The identity is not proved")
+CHALLENGE_INVALID = ProblemType("identity_challenge_invalid", 401, "This login challenge can not be used")
+NOSTR_EVENT_REPLAYED = ProblemType("nostr_event_replayed", 401, "This signed event was used before")
+TOO_MANY_LOGINS = ProblemType("too_many_logins", 429, "Too many logins are under way")
+
 WEBHOOK_SIGNATURE = ProblemType("webhook_signature_invalid", 401, "The webhook is not signed, or too old")
 UNKNOWN_INVOICE = ProblemType("unknown_invoice", 404, "This gateway did not issue that invoice")
 NOT_SETTLED = ProblemType("not_settled", 409, "The node does not say that this invoice is settled")

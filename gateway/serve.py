@@ -23,6 +23,7 @@ from gateway.database import StartError, open_database
 from gateway.execution.orphans import requeue_orphans
 from gateway.execution.queue import enqueue, run_queue
 from gateway.execution.run import Executor
+from gateway.identity import login
 from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
 from gateway.refunds.executor import RefundExecutor
@@ -226,6 +227,7 @@ async def keep_house(gateway: Gateway) -> None:
     while True:
         await idempotency.forget_old(gateway.pool)
         await forget_inputs(gateway.pool)
+        await login.forget_old(gateway.pool)
         await asyncio.sleep(KEEP_HOUSE_S)
 
 

@@ -119,6 +119,26 @@ class PoolView(Model):
     absorbed_today_sats: Sats
 
 
+class ChallengeView(Model):
+    challenge: str = Field(description="Goes into the tag `challenge` of a signed event of kind 22242; used once.")
+    expires_at: Time
+    relay: str = Field(description="Goes into the event's tag `relay`: this gateway's public address.")
+
+
+class VerifyRequest(Model):
+    event: dict[StrictStr, Any] = Field(description="The signed Nostr event, kind 22242.")
+
+
+class IdentityTokenView(Model):
+    token: str = Field(description="Authorization: Bearer <token>. Not shown again.")
+    pubkey: str
+    expires_at: Time
+
+
+class IdentityView(Model):
+    pubkey: str
+
+
 class InvoiceSettledData(BaseModel):
     """Unknown members are ignored: a newer watcher may say more."""
 

@@ -39,11 +39,14 @@ _SECURITY_SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "The job's token."},
     "preimage": {"type": "apiKey", "in": "header", "name": "X-Payment-Preimage"},
     "paymentRequest": {"type": "apiKey", "in": "header", "name": "X-Payment-Request"},
+    "identityToken": {"type": "http", "scheme": "bearer", "description": "The token of a login."},
+    "nostr": {"type": "http", "scheme": "nostr", "description": "NIP-98: the base64 of an event signed for this call."},
     "webhookSignature": {"type": "apiKey", "in": "header", "name": "webhook-signature"},
 }
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "open": [],
     "job": [{"token": []}, {"preimage": [], "paymentRequest": []}],
+    "identity": [{"identityToken": []}, {"nostr": []}],
     "webhook": [{"webhookSignature": []}],
 }
 

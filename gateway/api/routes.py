@@ -10,12 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import jobs, models, system
+from gateway.api import identity, jobs, models, system
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "webhook"]
+Access = Literal["open", "job", "identity", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,32 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
     Route("GET", "/api/pool", system.pool, "The free-tier pool.", models.PoolView, problems=(p.DATABASE_UNAVAILABLE,)),
+    Route(
+        "POST",
+        "/api/identity/challenge",
+        identity.identity_challenge,
+        "A challenge for logging in with a Nostr key, to be signed within five minutes.",
+        models.ChallengeView,
+        problems=(p.TOO_MANY_LOGINS, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "POST",
+        "/api/identity/verify",
+        identity.identity_verify,
+        "A token for the challenge's signed event.",
+        models.IdentityTokenView,
+        body=models.VerifyRequest,
+        problems=(*_BODY, p.IDENTITY_INVALID, p.CHALLENGE_INVALID, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "GET",
+        "/api/identity",
+        identity.get_identity,
+        "Who is asking.",
+        models.IdentityView,
+        access="identity",
+        problems=(p.CREDENTIAL_REQUIRED, p.IDENTITY_INVALID, p.DATABASE_UNAVAILABLE),
+    ),
     Route(
         "POST",
         "/webhooks/lightning/invoice-settled",

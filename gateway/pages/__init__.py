@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, job, rendering, start
+from gateway.pages import demo_wallet, docs, errors, job, login, rendering, start
 
 __all__ = ["add_pages"]
 
@@ -33,5 +33,8 @@ def add_pages(app: web.Application) -> None:
     ):
         add.add_post(path, page(action))
         add.add_get(path, page(job.go_to_job))
+    for path, action in (("/login", login.login), ("/logout", login.logout)):
+        add.add_post(path, page(action))
+        add.add_get(path, page(start.go_to_start))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)

@@ -71,6 +71,8 @@ def _access(security: list[dict[str, Any]]) -> str:
     names = {name for way in security for name in way}
     if "token" in names:
         return "the job's token, or proof of payment"
+    if "identityToken" in names:
+        return "an identity's token, or an event signed with its Nostr key"
     return "a webhook signature" if names else "open to all"
 
 

@@ -9,6 +9,7 @@ from functools import wraps
 from aiohttp import web
 
 from gateway import problems
+from gateway.pages.login import know_viewer
 from gateway.pages.origin import refuse_foreign_form
 from gateway.pages.rendering import render
 from gateway.pages.words import words_for
@@ -30,6 +31,7 @@ def as_page(handler: Handler) -> Handler:
     @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
+            await know_viewer(request)
             refuse_foreign_form(request)
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
@@ -57,6 +59,7 @@ async def unknown_pages(request: web.Request, handler: Handler) -> web.StreamRes
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         if not wants_html(request) or request.path.startswith(MACHINE_PATHS):
             raise
+        await know_viewer(request)
         response = problem_page(request, problem_of(error))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]

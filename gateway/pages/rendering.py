@@ -20,6 +20,8 @@ CSP = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 FOR_EVER = "public, max-age=31536000, immutable"
+VIEWER: web.RequestKey[str | None] = web.RequestKey("viewer", str)
+"""In the request: the Nostr key that looks at the page, once it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {"sats": sats, "number": number, "utc": utc, "rfc3339": rfc3339}
+    filters["short_key"] = short_key
     environment.filters.update(filters)
     environment.globals.update(static=urls.__getitem__, version=version("boltworks"))
     app.on_response_prepare.append(_guard)
@@ -95,7 +98,8 @@ def render(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """The page; never cached."""
-    response = aiohttp_jinja2.render_template(template, request, context, status=status)
+    shown = {"viewer": request.get(VIEWER), **context}
+    response = aiohttp_jinja2.render_template(template, request, shown, status=status)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(headers or {})
     return response
@@ -108,6 +112,11 @@ def number(amount: int) -> str:
 def sats(amount: int) -> str:
     """`1 sat`, `12,000 sats`."""
     return f"{amount:,} {'sat' if amount == 1 else 'sats'}"
+
+
+def short_key(pubkey: str) -> str:
+    """`f9308a01…36f9`."""
+    return f"{pubkey[:8]}…{pubkey[-4:]}"
 
 
 def utc(moment: datetime) -> str:
