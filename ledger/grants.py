@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import Any, TypeAlias
 
 from ledger import book, free_tier, sql, transfers
@@ -21,9 +21,19 @@ from ledger.transfers import POOL, POOL_RESERVED
 
 _q = sql.load("ledger", "grants.sql")
 
-Address: TypeAlias = IPv4Interface | IPv6Interface
+Address: TypeAlias = IPv4Interface | IPv6Interface | IPv4Address | IPv6Address
 DayKey: TypeAlias = tuple[str, str]
 POOL_DAY: DayKey = ("pool", "pool")
+
+
+def address_subject(address: Address) -> str:
+    """One spelling, with its prefix length, however the database's driver hands the address out."""
+    return str(ip_interface(str(address)))
+
+
+def day_keys(address: Address, pubkey: str) -> tuple[DayKey, DayKey, DayKey]:
+    """The three rows that a reservation counts on, in the order in which they are locked."""
+    return (("address", address_subject(address)), ("identity", pubkey), POOL_DAY)
 
 
 class ReservationEnded(Exception):
@@ -42,7 +52,7 @@ class Ask:
 
     @property
     def day_keys(self) -> tuple[DayKey, DayKey, DayKey]:
-        return (("address", str(self.address)), ("identity", self.pubkey), POOL_DAY)
+        return day_keys(self.address, self.pubkey)
 
 
 @dataclass(slots=True)
@@ -212,7 +222,7 @@ async def _end(conn: Connection, row: Any, state: str, absorbed_sats: int | None
     """The guarded end, and the days on which the reservation counts."""
     if await conn.fetchval(_q.end_reservation, row["id"], state, absorbed_sats) is None:
         raise ReservationEnded(row["id"])
-    keys = (("address", str(row["client_address"])), ("identity", row["pubkey"]), POOL_DAY)
+    keys = day_keys(row["client_address"], row["pubkey"])
     await _lock_days(conn, keys, row["day"])
     moved_absorbed, moved_reserved = [absorbed_sats or 0] * 3, [-row["reserved_sats"]] * 3
     await conn.execute(_q.move_days, *_columns(keys), moved_absorbed, moved_reserved, row["day"])

@@ -38,6 +38,21 @@ class WorkService:
             f"""
 [pool]
 share_of_revenue = 0.05
+[[tier]]
+name = "new"
+min_paid_sats = 0
+daily_limit_sats = 0
+pool_share = 0.0
+[[tier]]
+name = "half"
+min_paid_sats = 1000
+daily_limit_sats = 1000
+pool_share = 0.5
+[[tier]]
+name = "all"
+min_paid_sats = 100000
+daily_limit_sats = 1000
+pool_share = 1.0
 [[work]]
 name = "echo"
 title = "Echo"

@@ -10,7 +10,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from aiohttp import web
 
 from gateway import problems
+from gateway.api.bearer import bearer
+from gateway.api.body import read_raw
 from gateway.context import Gateway
+from gateway.identity import identify, record_event
 from gateway.ids import token_hash
 from gateway.jobs.create import ClientAddress
 from gateway.problems import Problem
@@ -25,11 +28,13 @@ BEARER = {"WWW-Authenticate": "Bearer"}
 async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> str:
     """The job's id, once a way into it was shown. Raises Problem (401, 404)."""
     job_id = request.match_info["id"]
-    stored = await gateway.pool.fetchval(_q.job_exists, job_id) if JOB_ID.fullmatch(job_id) else None
-    if stored is None:
+    job = await gateway.pool.fetchrow(_q.job_exists, job_id) if JOB_ID.fullmatch(job_id) else None
+    if job is None:
         raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
     token = bearer(request) or (request.cookies.get(cookie) if cookie else None)
-    if token is not None and hmac.compare_digest(token_hash(token), bytes(stored)):
+    if token is not None and hmac.compare_digest(token_hash(token), bytes(job["token_hash"])):
+        return job_id
+    if job["pubkey"] is not None and await _owned(gateway, request, job["pubkey"]):
         return job_id
     if await _paid_for(gateway, request, job_id):
         return job_id
@@ -40,9 +45,15 @@ async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | N
     raise Problem(problems.CREDENTIAL_INVALID, "The token or proof of payment is not this job's.", headers=BEARER)
 
 
-def bearer(request: web.Request) -> str | None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+async def _owned(gateway: Gateway, request: web.Request, pubkey: str) -> bool:
+    """The identity that bought the job calls. A signed event is used up by a call that changes something."""
+    caller = await identify(gateway, request, await read_raw(request))
+    if caller is None or not hmac.compare_digest(caller.pubkey, pubkey):
+        return False
+    if request.method != "GET":
+        async with gateway.pool.acquire() as conn, conn.transaction():
+            await record_event(conn, caller)
+    return True
 
 
 async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool:

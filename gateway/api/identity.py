@@ -13,6 +13,7 @@ from gateway.context import GATEWAY
 from gateway.identity import identify
 from gateway.identity.caller import CHALLENGE
 from gateway.identity.login import log_in, new_challenge
+from gateway.jobs.gate import standing
 from gateway.problems import Problem
 
 
@@ -36,4 +37,12 @@ async def get_identity(request: web.Request) -> web.Response:
         raise Problem(
             problems.CREDENTIAL_REQUIRED, "Send an identity's token, or a signed Nostr event.", headers=CHALLENGE
         )
-    return json_response(IdentityView(pubkey=caller.pubkey).wire())
+    stands = await standing(request.app[GATEWAY], caller.pubkey)
+    view = IdentityView(
+        pubkey=caller.pubkey,
+        tier=stands.tier,
+        daily_limit_sats=stands.daily_limit_sats,
+        absorbed_today_sats=stands.used.absorbed_sats,
+        reserved_sats=stands.used.reserved_sats,
+    )
+    return json_response(view.wire())

@@ -16,16 +16,17 @@ from gateway.api.access import client_address, require_job
 from gateway.api.body import read_model
 from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, RefundRequest
 from gateway.context import GATEWAY, Gateway
+from gateway.identity import identify, record_event
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
 from gateway.jobs.create import Creation, NewJob, PlannedInvoice
+from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import claim
 from gateway.refunds.destination import Destination, read_destination, refuse_used
 from ledger.database import DATABASE_AWAY, Connection
-from ledger.free_tier import decide_without_identity
 from lightning.types import NodeUnavailable
 
 P = TypeVar("P")
@@ -44,9 +45,11 @@ def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
 
 async def estimate(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    asked, _ = await read_model(request, EstimateRequest)
+    asked, raw = await read_model(request, EstimateRequest)
+    caller = await identify(gateway, request, raw)
     priced = await price(gateway.catalogue, asked.work, asked.input)
-    decision = decide_without_identity(priced.estimate_sats)
+    address = client_address(request, gateway.settings.trusted_proxies)
+    decision = await dry_run(gateway, caller.pubkey if caller else None, address, priced)
     view = EstimateView(
         work=asked.work,
         estimate_sats=priced.estimate_sats,
@@ -61,14 +64,20 @@ async def estimate(request: web.Request) -> web.Response:
 async def create_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, raw = await read_model(request, JobRequest)
+    caller = await identify(gateway, request, raw)
+    pubkey = caller.pubkey if caller else None
+
+    async def also(conn: Connection) -> None:
+        await record_event(conn, caller)
 
     async def prepare() -> Priced:
         return await price(gateway.catalogue, asked.work, asked.input)
 
     async def answer(priced: Priced, job_id: str, resumed: bool) -> JobView:
-        return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed)
+        return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed, pubkey=pubkey, also=also)
 
-    job_id, status, body = await answered_once(gateway, request, "POST /api/jobs", raw, prepare, answer, status=201)
+    scope = f"POST /api/jobs {pubkey}" if pubkey else "POST /api/jobs"
+    job_id, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201)
     return json_response({**body, "token": job_token(gateway, job_id)}, status)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool, StrictStr
 from pydantic.alias_generators import to_camel
 
 Sats = Annotated[int, Field(ge=0, strict=True, description="An amount in whole satoshi.")]
@@ -113,6 +113,36 @@ class WorksView(Model):
     works: list[WorkView]
 
 
+class DonationRequest(Model):
+    amount_sats: Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
+
+
+class DonationView(Model):
+    invoice: InvoiceView
+
+
+class TopupRequest(Model):
+    amount_sats: Annotated[int, Field(strict=True, ge=1, le=2_100_000_000_000_000)]
+
+
+class IdentityChange(Model):
+    tier: StrictStr | None = Field(default=None, max_length=64, description="null: back to what was earned")
+    blocked: StrictBool | None = None
+
+
+class OperatorIdentityView(Model):
+    pubkey: str
+    tier: str | None = None
+    operator_tier: str | None = None
+    blocked: bool
+    paid_sats: Sats
+
+
+class PageView(Model):
+    items: list[dict[str, Any]]
+    next: str | None = Field(default=None, description="Give it as `after` for the next page.")
+
+
 class PoolView(Model):
     balance_sats: Sats = Field(description="What can still be reserved.")
     reserved_sats: Sats
@@ -137,6 +167,10 @@ class IdentityTokenView(Model):
 
 class IdentityView(Model):
     pubkey: str
+    tier: str | None = None
+    daily_limit_sats: Sats
+    absorbed_today_sats: Sats
+    reserved_sats: Sats
 
 
 class InvoiceSettledData(BaseModel):

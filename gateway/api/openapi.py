@@ -37,6 +37,7 @@ def document(version: str, base_url: str) -> dict[str, Any]:
 
 _SECURITY_SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "The job's token."},
+    "operatorKey": {"type": "http", "scheme": "bearer", "description": "BOLTWORKS_OPERATOR_KEY."},
     "preimage": {"type": "apiKey", "in": "header", "name": "X-Payment-Preimage"},
     "paymentRequest": {"type": "apiKey", "in": "header", "name": "X-Payment-Request"},
     "identityToken": {"type": "http", "scheme": "bearer", "description": "The token of a login."},
@@ -47,6 +48,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "open": [],
     "job": [{"token": []}, {"preimage": [], "paymentRequest": []}],
     "identity": [{"identityToken": []}, {"nostr": []}],
+    "operator": [{"operatorKey": []}],
     "webhook": [{"webhookSignature": []}],
 }
 

@@ -10,12 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import identity, jobs, models, system
+from gateway.api import identity, jobs, models, operator, system
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "identity", "webhook"]
+Access = Literal["open", "job", "identity", "operator", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,17 @@ class Route:
 _BODY = (p.INVALID_REQUEST, p.BODY_TOO_LARGE, p.NOT_JSON, p.INVALID_BODY)
 _PRICED = (*_BODY, p.UNKNOWN_WORK, p.INVALID_INPUT)
 _IDEMPOTENT = (p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED, p.IDEMPOTENCY_KEY_IN_USE)
-_JOB = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.JOB_NOT_FOUND)
+_JOB = (
+    p.CREDENTIAL_REQUIRED,
+    p.CREDENTIAL_INVALID,
+    p.IDENTITY_INVALID,
+    p.NOSTR_EVENT_REPLAYED,
+    p.JOB_NOT_FOUND,
+    p.INVALID_REQUEST,
+    p.BODY_TOO_LARGE,
+)
 _AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
+_OPERATOR = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
 _DESTINATION = (
     p.DESTINATION_INVALID,
     p.DESTINATION_EXPIRED,
@@ -55,7 +64,7 @@ ROUTES: tuple[Route, ...] = (
         "What a work on this input would cost at most, and who would pay it. Writes nothing.",
         models.EstimateView,
         body=models.EstimateRequest,
-        problems=_PRICED,
+        problems=(*_PRICED, p.IDENTITY_INVALID, p.DATABASE_UNAVAILABLE),
     ),
     Route(
         "POST",
@@ -66,7 +75,16 @@ ROUTES: tuple[Route, ...] = (
         status=201,
         body=models.JobRequest,
         idempotent=True,
-        problems=(*_PRICED, *_IDEMPOTENT, *_DESTINATION, p.TOO_MANY_INVOICES, p.SLOWED, *_AWAY),
+        problems=(
+            *_PRICED,
+            *_IDEMPOTENT,
+            *_DESTINATION,
+            p.TOO_MANY_INVOICES,
+            p.SLOWED,
+            p.IDENTITY_INVALID,
+            p.NOSTR_EVENT_REPLAYED,
+            *_AWAY,
+        ),
     ),
     Route(
         "GET",
@@ -144,6 +162,56 @@ ROUTES: tuple[Route, ...] = (
         models.IdentityView,
         access="identity",
         problems=(p.CREDENTIAL_REQUIRED, p.IDENTITY_INVALID, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "POST",
+        "/api/pool/donations",
+        system.donate_to_pool,
+        "Give the free-tier pool sats: an invoice.",
+        models.DonationView,
+        status=201,
+        body=models.DonationRequest,
+        problems=(*_BODY, p.TOO_MANY_INVOICES, *_AWAY),
+    ),
+    Route(
+        "POST",
+        "/api/operator/pool/topups",
+        operator.operator_topup,
+        "Give the pool money of the operator's; booked at once.",
+        models.PoolView,
+        body=models.TopupRequest,
+        access="operator",
+        idempotent=True,
+        problems=(*_BODY, *_OPERATOR, p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED),
+    ),
+    Route(
+        "PUT",
+        "/api/operator/identities/{pubkey}",
+        operator.operator_identity,
+        "Set an identity's tier (null: what it earned), block it or let it in; makes it known when it is new.",
+        models.OperatorIdentityView,
+        body=models.IdentityChange,
+        access="operator",
+        problems=(*_BODY, *_OPERATOR),
+    ),
+    *(
+        Route(
+            "GET",
+            f"/api/operator/{name}",
+            handler,
+            f"{summary} CSV on `Accept: text/csv`.",
+            models.PageView,
+            access="operator",
+            problems=(p.INVALID_REQUEST, *_OPERATOR),
+        )
+        for name, handler, summary in (
+            ("identities", operator.operator_identities, "All identities."),
+            ("grants", operator.operator_grants, "What the pool really paid, newest first."),
+            ("transfers", operator.operator_transfers, "The book, newest first."),
+            ("jobs", operator.operator_jobs, "All jobs, newest first."),
+            ("refunds", operator.operator_refunds, "All refunds, newest first."),
+            ("balances", operator.operator_balances, "Every account on its normal side."),
+        )
     ),
     Route(
         "POST",

@@ -7,10 +7,13 @@ import asyncio
 from aiohttp import web
 
 from gateway import problems
+from gateway.api.access import client_address
+from gateway.api.body import read_model
 from gateway.api.jobs import json_response
-from gateway.api.models import HealthView, PoolView, ReadyView, WorksView, WorkView
+from gateway.api.models import DonationRequest, DonationView, HealthView, PoolView, ReadyView, WorksView, WorkView
 from gateway.catalogue import WorkEntry
-from gateway.context import GATEWAY
+from gateway.context import GATEWAY, Gateway
+from gateway.jobs.donate import donate
 from gateway.problems import Problem
 from ledger import book, grants
 from ledger.database import DATABASE_AWAY
@@ -63,14 +66,26 @@ async def works(request: web.Request) -> web.Response:
     return json_response(WorksView(works=[work_view(entry) for entry in entries]).wire())
 
 
+async def donate_to_pool(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    asked, _ = await read_model(request, DonationRequest)
+    address = client_address(request, gateway.settings.trusted_proxies)
+    memo = gateway.memo("Donation to the free pool")
+    invoice = await donate(gateway.pool, gateway.node, asked.amount_sats, address, memo, gateway.invoice_limits)
+    return json_response(DonationView(invoice=invoice).wire(), 201)
+
+
 async def pool(request: web.Request) -> web.Response:
     """What the free-tier pool can still reserve, and what it gave today."""
-    async with request.app[GATEWAY].pool.acquire() as conn:
+    return json_response((await pool_view(request.app[GATEWAY])).wire())
+
+
+async def pool_view(gateway: Gateway) -> PoolView:
+    async with gateway.pool.acquire() as conn:
         balances = await book.kept_balances(conn, (POOL, POOL_RESERVED))
         today = await grants.used_today(conn, grants.POOL_DAY)
-    view = PoolView(
+    return PoolView(
         balance_sats=whole_sats(balances[POOL]),
         reserved_sats=whole_sats(balances[POOL_RESERVED]),
         absorbed_today_sats=today.absorbed_sats,
     )
-    return json_response(view.wire())

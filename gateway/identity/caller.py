@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import problems
-from gateway.api.access import bearer
+from gateway.api.bearer import bearer
 from gateway.api.body import parse_json
 from gateway.context import Gateway
 from gateway.identity.event import Event, InvalidEvent, read_event

@@ -23,7 +23,7 @@ from gateway.jobs.view import job_view
 from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
-from ledger.grants import Ask
+from ledger.grants import Ask, address_subject
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
 from lightning.types import InvoiceConflict
@@ -106,7 +106,9 @@ async def create_group(conn: Connection, creations: Sequence[Creation], rules: R
     answers: dict[int, Sale] = {}
     standing = {row["id"] for row in await conn.fetch(_q.existing_jobs, [c.job.id for c in creations])}
     room = await _room(conn, creations)
-    paused = await slowing.pauses(conn, [s for c in creations for s in (str(c.job.client_address), c.job.pubkey) if s])
+    paused = await slowing.pauses(
+        conn, [s for c in creations for s in (address_subject(c.job.client_address), c.job.pubkey) if s]
+    )
     for place, creation in enumerate(creations):
         if creation.job.id in standing:
             answers[place] = Created(None)
@@ -137,7 +139,7 @@ async def _refusal(
     conn: Connection, creation: Creation, paused: Mapping[str, int], room: dict[ClientAddress, int]
 ) -> problems.Problem | None:
     job = creation.job
-    wait_s = max(paused.get(str(job.client_address), 0), paused.get(job.pubkey or "", 0))
+    wait_s = max(paused.get(address_subject(job.client_address), 0), paused.get(job.pubkey or "", 0))
     if wait_s:
         detail = f"The work you bought failed several times in a row. Try again in {wait_s} s; nothing was charged."
         return problems.Problem(problems.SLOWED, detail, headers={"Retry-After": str(wait_s)})

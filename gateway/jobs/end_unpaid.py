@@ -31,16 +31,19 @@ def unpaid_invoice(found: Invoice | None, *, past_expiry: bool) -> Unpaid:
 
 async def record_open(pool: Pool, found: Invoice) -> None:
     """LND knows an invoice whose answer we never saw: store it."""
-    await pool.execute(_q.open_invoice, found.payment_hash, found.payment_request, found.expires_at)
+    await pool.execute(_q.record_open, found.payment_hash, found.payment_request, found.expires_at)
 
 
 async def record_gone(pool: Pool, payment_hash: bytes) -> bool:
     """The invoice can not be paid any more; its job expires when no other can be. True: the job expired now."""
     async with pool.acquire() as conn, conn.transaction():
         known = await conn.fetchrow(_q.invoice_of_hash, payment_hash)
-        if known is None or await conn.fetchrow(_q.lock_job, known["job_id"]) is None:
+        if known is None:
             return False
-        if await conn.fetchval(_q.cancel_invoice, payment_hash) is None:
+        if known["job_id"] is not None:
+            await conn.fetchrow(_q.lock_job, known["job_id"])
+        gone = await conn.fetchrow(_q.cancel_invoice, payment_hash)
+        if gone is None or known["job_id"] is None:
             return False
         return await conn.fetchval(_q.expire_job, known["job_id"]) is not None
 

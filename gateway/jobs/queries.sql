@@ -40,6 +40,18 @@ returning job.*, null::jsonb as refunds, null as refund_failure,
           invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
           invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
 
+-- name: record_open
+-- LND knows an invoice whose answer we never saw.
+update invoices set state = 'open', payment_request = $2, expires_at = $3, updated_at = now()
+where payment_hash = $1 and state = 'planned'
+
+-- name: insert_donation
+insert into invoices (payment_hash, preimage, purpose, client_address, amount_msat, memo, planned_expires_at)
+select $1, $2, 'donation', $3::inet, $4, $5, now() + make_interval(secs => $6)
+where (select count(*) from (
+    select from invoices where client_address = $3::inet and state in ('planned', 'open') limit $7) as open) < $7
+returning payment_hash
+
 -- name: planned_invoice
 -- The invoice of a job whose creation was interrupted, as long as its preimage may still be used.
 select payment_hash, preimage, amount_msat, memo, state,
@@ -64,7 +76,7 @@ left join lateral (
 where job.id = $1
 
 -- name: job_exists
-select token_hash from jobs where id = $1
+select token_hash, pubkey from jobs where id = $1
 
 -- name: payment_proof
 -- Proof of payment: both halves belong to one settled invoice of this job.

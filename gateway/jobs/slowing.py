@@ -8,6 +8,7 @@ from typing import Any
 
 from ledger import sql
 from ledger.database import Connection
+from ledger.grants import address_subject
 
 _q = sql.load("gateway.jobs", "slowing.sql")
 
@@ -42,7 +43,7 @@ async def count_success(conn: Connection, job: Any) -> None:
 
 
 def _subjects(job: Any) -> tuple[list[str], list[str]]:
-    kinds, subjects = ["address"], [str(job["client_address"])]
+    kinds, subjects = ["address"], [address_subject(job["client_address"])]
     if job["pubkey"] is not None:
         kinds.append("identity")
         subjects.append(job["pubkey"])

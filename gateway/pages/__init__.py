@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, job, login, rendering, start
+from gateway.pages import demo_wallet, docs, errors, job, login, pool, rendering, start
 
 __all__ = ["add_pages"]
 
@@ -36,5 +36,6 @@ def add_pages(app: web.Application) -> None:
     for path, action in (("/login", login.login), ("/logout", login.logout)):
         add.add_post(path, page(action))
         add.add_get(path, page(start.go_to_start))
+    add.add_get("/pool", page(pool.show))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)

@@ -12,20 +12,23 @@ from typing import Any
 from aiohttp import web
 
 from gateway import idempotency, problems
+from gateway.api.access import client_address
 from gateway.api.jobs import buy, job_token
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY, Gateway
+from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.pages import job
 from gateway.pages.errors import problem_of
 from gateway.pages.forms import FieldError, field_error, fields, read_input
+from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
 from gateway.pages.rendering import render, sats
 from gateway.pages.words import one_line
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
-from ledger.free_tier import Decision, decide_without_identity
+from ledger.free_tier import Decision
 from lightning.types import NodeUnavailable
 
 SCOPE = "POST /jobs page"
@@ -77,7 +80,7 @@ async def estimate(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     typed = await read_form(request)
     entry = _entry(gateway, typed)
-    order = await _order(gateway, entry, typed)
+    order = await _order(request, entry, typed)
     if isinstance(order, Refused):
         return _page(request, entry, typed, refused=order)
     return _page(request, entry, typed, offer=Offer(order, _new_key()))
@@ -88,7 +91,7 @@ async def buy_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     typed = await read_form(request)
     entry = _entry(gateway, typed)
-    order = await _order(gateway, entry, typed)
+    order = await _order(request, entry, typed)
     if isinstance(order, Refused):
         return _page(request, entry, typed, refused=order)
     key = typed.get("key", "")
@@ -127,7 +130,8 @@ async def _buy_once(request: web.Request, gateway: Gateway, order: Order, key: s
         return claimed.resource_id
     try:
         priced = Priced(order.entry, order.input, order.estimate_sats)
-        made = await buy(gateway, request, priced, claimed.resource_id, resumed=claimed.resumed)
+        pubkey = await page_identity(gateway, request)
+        made = await buy(gateway, request, priced, claimed.resource_id, resumed=claimed.resumed, pubkey=pubkey)
         await idempotency.finish(gateway.pool, claimed, 303, {"id": made.id})
     except BaseException:
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
@@ -146,7 +150,8 @@ def _entry(gateway: Gateway, typed: Mapping[str, str]) -> WorkEntry:
     return entry
 
 
-async def _order(gateway: Gateway, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
+async def _order(request: web.Request, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
+    gateway = request.app[GATEWAY]
     given = read_input(entry.schema_of_input, typed)
     if isinstance(given, FieldError):
         return _wrong_input(given)
@@ -157,7 +162,9 @@ async def _order(gateway: Gateway, entry: WorkEntry, typed: Mapping[str, str]) -
             raise
         pointer = str(problem.extra.get("pointer", ""))
         return _wrong_input(field_error(pointer, problem.detail.removeprefix(f"{pointer}: ")))
-    return Order(entry, given, decide_without_identity(priced.estimate_sats), priced.estimate_sats)
+    address = client_address(request, gateway.settings.trusted_proxies)
+    decision = await dry_run(gateway, await page_identity(gateway, request), address, priced)
+    return Order(entry, given, decision, priced.estimate_sats)
 
 
 def _wrong_input(error: FieldError) -> Refused:

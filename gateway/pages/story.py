@@ -52,7 +52,8 @@ def _words(job: JobView) -> tuple[str, str, Tone]:
         case "evaluating":
             return "Your input is being looked at", "The price follows in a moment.", "busy"
         case "executing":
-            text = "Your payment arrived and the work is running. This page follows it; you need not reload."
+            came = "The pool pays for it" if job.serve == "free" else "Your payment arrived"
+            text = f"{came} and the work is running. This page follows it; you need not reload."
             return "Working on it", text, "busy"
         case "complete":
             return _complete(job)
@@ -68,6 +69,9 @@ def _waiting_for_payment(job: JobView) -> tuple[str, str, Tone]:
         text = "Our Lightning node has not made your invoice yet. Nothing is to be paid until it is here."
         return "Your invoice is on its way", text, "busy"
     headline = f"Pay {sats(job.invoice.amount_sats)} to start"
+    if job.serve == "partial":
+        part = f"The free pool adds {sats(job.absorb_sats)}, if it still can when your payment arrives;"
+        return headline, f"{part} else nothing is done and all of yours comes back.", "ask"
     return headline, "The work starts by itself once your payment arrives. What it does not use is yours again.", "ask"
 
 
@@ -163,7 +167,7 @@ def _refund_step(job: JobView) -> Step:
 
 def _receipt(job: JobView) -> tuple[Line, ...]:
     """What you paid, what it cost you, what came or comes back."""
-    if not _paid_sats(job):
+    if not _paid_sats(job) and not job.absorbed_sats:
         return ()
     lines = [Line("You paid", _paid_sats(job))]
     if job.absorbed_sats:

@@ -1,0 +1,43 @@
+"""`/pool`: the free-tier pool and its book, without a word on whom it paid for."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.api.system import pool_view
+from gateway.context import GATEWAY
+from gateway.jobs.gate import standing
+from gateway.pages.login import page_identity
+from gateway.pages.rendering import render
+from ledger import sql
+
+_q = sql.load("gateway.api", "operator.sql")
+
+WORDS = {
+    "topup": "The operator gave",
+    "settlement": "A donation",
+    "pool_share": "Share of what users were charged",
+    "reserve": "Set aside for work",
+    "release": "Set aside and not used",
+}
+
+
+async def show(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    pubkey = await page_identity(gateway, request)
+    rows = await gateway.pool.fetch(_q.pool_book)
+    moves = [
+        (
+            WORDS.get(row["cause_kind"], "Moved"),
+            row["created_at"],
+            row["credit"] == "pool",
+            row["amount_msat"],
+        )
+        for row in rows
+    ]
+    context = {
+        "pool": await pool_view(gateway),
+        "standing": await standing(gateway, pubkey) if pubkey else None,
+        "moves": moves,
+    }
+    return render(request, "pool.html", context)
