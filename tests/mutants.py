@@ -185,10 +185,17 @@ MUTANTS = (
     ),
     Mutant(
         "an idempotency key with another body",
-        "gateway/idempotency.sql",
-        "and known.lease_until < now() and known.body_hash = excluded.body_hash)",
-        ") or known.status is not null",
+        "gateway/idempotency.py",
+        'if found["body_hash"] != hashlib.sha256(body).digest():',
+        "if False:",
         "tests/web/test_jobs.py::test_same_key_other_body",
+    ),
+    Mutant(
+        "a retry begins another job",
+        "gateway/idempotency.sql",
+        "then excluded.resource_id else known.resource_id end",
+        "then excluded.resource_id else excluded.resource_id end",
+        "tests/web/test_jobs.py::test_a_job_interrupted_by_a_lost_answer_is_resumed_by_its_key",
     ),
     Mutant(
         "a decision of the operator without the guard",
