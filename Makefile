@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test check unit db web e2e browser nodes chromium lint types contracts lock schema clean
+.PHONY: help demo test check unit db web e2e browser mutants nodes chromium lint types contracts lock schema clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -56,6 +56,9 @@ e2e: $(READY) nodes ## tests on real bitcoind and LND
 
 browser: $(READY) nodes chromium ## the page in a real browser, on real nodes
 	@$(BIN)/pytest tests/browser $(ARGS)
+
+mutants: $(READY) ## money rules broken on purpose, one by one: a named test must notice each
+	@$(BIN)/python -m tests.mutants
 
 lock: $(READY) ## renew requirements.lock (versions and hashes, no addresses)
 	@scripts/lock $(BIN)

@@ -34,6 +34,14 @@ class Metrics:
         self.frozen_refunds = Gauge(
             "boltworks_frozen_refunds", "ALARM if not 0: refunds that only the operator can decide", registry=r
         )
+        self.strange_invoices = Gauge(
+            "boltworks_invoices_not_in_database",
+            "ALARM if not 0: the node knows invoices of this database that it lacks (an older backup restored?)",
+            registry=r,
+        )
+        self.differences = Gauge(
+            "boltworks_reconciliation_differences", "ALARM if not 0: the books differ from the node", registry=r
+        )
         self.restarts = Counter(
             "boltworks_task_restarts", "Long tasks that fell and were restarted", ["task"], registry=r
         )

@@ -12,6 +12,7 @@ from lightning.types import (
     ChannelBalance,
     Invoice,
     InvoiceState,
+    ListedPayment,
     NodeInfo,
     NodeUnavailable,
     PaymentOutcome,
@@ -94,6 +95,12 @@ def payment(message: Any, expected_hash: bytes) -> PaymentOutcome:
         payment_index=message.payment_index,
         failure_reason=message.failure_reason,
     )
+
+
+def listed_payment(message: Any) -> ListedPayment:
+    """From `lnrpc.Payment` of the node's own list."""
+    payment_hash = bytes.fromhex(message.payment_hash)
+    return ListedPayment(payment_hash, payment(message, payment_hash))
 
 
 def channel_balance(message: Any) -> ChannelBalance:

@@ -24,6 +24,7 @@ from lightning.types import (
     Invoice,
     InvoiceConflict,
     InvoiceState,
+    ListedPayment,
     NodeInfo,
     NodeRefused,
     NodeUnavailable,
@@ -260,6 +261,11 @@ class FakeNode:
     async def highest_payment_index(self) -> int:
         self._require_up()
         return self._payment_index
+
+    async def list_payments(self) -> AsyncGenerator[ListedPayment, None]:
+        self._require_up()
+        for payment_hash, outcome in list(self._payments.items()):
+            yield ListedPayment(payment_hash, outcome)
 
     # The inside
 

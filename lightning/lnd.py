@@ -25,6 +25,7 @@ from lightning.types import (
     Invoice,
     InvoiceConflict,
     InvoiceState,
+    ListedPayment,
     NodeInfo,
     NodeRefused,
     NodeUnavailable,
@@ -189,6 +190,16 @@ class LndNode:
         request = ln.ListPaymentsRequest(reversed=True, max_payments=1, include_incomplete=True)
         page = await self._ask(method, request)
         return max((payment.payment_index for payment in page.payments), default=0)
+
+    async def list_payments(self) -> AsyncGenerator[ListedPayment, None]:
+        method = self._channel.stubs.lightning.ListPayments
+        offset, more = 0, True
+        while more:
+            request = ln.ListPaymentsRequest(index_offset=offset, max_payments=PAGE_SIZE, include_incomplete=True)
+            page = await self._ask(method, request)
+            for message in page.payments:
+                yield convert.listed_payment(message)
+            offset, more = page.last_index_offset, len(page.payments) == PAGE_SIZE
 
     async def _add(self, request: Any) -> Invoice:
         """What `AddInvoice` answers lacks times; they are read from the invoice that LND has signed."""

@@ -6,7 +6,15 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ledger.money import Msat
-from lightning.types import CancelOutcome, ChannelBalance, Invoice, NodeInfo, PaymentOutcome, PaymentRequest
+from lightning.types import (
+    CancelOutcome,
+    ChannelBalance,
+    Invoice,
+    ListedPayment,
+    NodeInfo,
+    PaymentOutcome,
+    PaymentRequest,
+)
 
 
 class InvoiceReader(Protocol):
@@ -78,4 +86,8 @@ class Node(InvoiceReader, Protocol):
 
     def list_invoices(self, *, after_add_index: int = 0) -> AsyncGenerator[Invoice, None]:
         """All invoices in the order of `add_index`, paged. Raises NodeUnavailable."""
+        ...
+
+    def list_payments(self) -> AsyncGenerator[ListedPayment, None]:
+        """All payments that the node ever took up, also failed and unfinished ones, paged. Raises NodeUnavailable."""
         ...

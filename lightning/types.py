@@ -125,6 +125,14 @@ class Unknown:
 PaymentOutcome: TypeAlias = Settled | Failed | InFlight | NotFound | Unknown
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPayment:
+    """One payment of the node's own list, whoever asked for it; never NotFound."""
+
+    payment_hash: bytes
+    outcome: PaymentOutcome
+
+
 class CancelOutcome(StrEnum):
     """What LND's look-up said after a cancellation was asked for."""
 

@@ -32,6 +32,8 @@ class GatewayProcess:
     dsn: str
     port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
+    module: str = "gateway"
+    """Run with `-m`; a launcher of the tests may stand before it."""
 
     @property
     def url(self) -> str:
@@ -46,7 +48,7 @@ class GatewayProcess:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "gateway",
+                self.module,
                 *(args or ("serve",)),
                 env=self._env(),
                 stdout=log,

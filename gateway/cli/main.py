@@ -114,6 +114,29 @@ def audit(self_test: bool, as_json: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@click.option("--accept", "attempt_id", metavar="ATTEMPT_ID", help="Decide a frozen refund; with --as.")
+@click.option("--as", "verdict", type=click.Choice(["paid", "failed"]), help="What became of it.")
+@click.option("--preimage", metavar="HEX", help="With --as paid: the proof of payment.")
+@click.option("--fee-msat", type=click.IntRange(min=0), help="With --as paid: the routing fee that it took.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reconcile(
+    as_json: bool, attempt_id: str | None, verdict: str | None, preimage: str | None, fee_msat: int | None, yes: bool
+) -> None:
+    """Compare the books with the node's, per payment hash; book settlements that nobody booked.
+
+    Exit code 0: nothing differs. 1: something does. 3: the node did not answer, its side is unknown.
+    """
+    from gateway.cli.reconcile import accept_now, reconcile_now
+
+    if (attempt_id is None) != (verdict is None):
+        stop("--accept ATTEMPT_ID and --as paid|failed go together", code=2)
+    if attempt_id is None or verdict is None:
+        sys.exit(run(reconcile_now(settings(), as_json=as_json)))
+    sys.exit(run(accept_now(settings(), attempt_id, verdict, preimage, fee_msat, yes=yes)))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def doctor(as_json: bool) -> None:
     """Say what is missing or wrong, in plain words."""
     from gateway.cli.doctor import examine

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled
+from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled, Unknown
 
 EXPIRY_MARGIN = timedelta(seconds=10)
 """An invoice is not sent to in its last seconds."""
@@ -35,7 +35,7 @@ class Facts:
     update_seen: bool
     """LND once showed a payment for this attempt."""
     history_intact: bool
-    """Same node key, and its highest payment index is not lower than recorded."""
+    """Same node key, its highest payment index is not lower than recorded, and no older backup was restored here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ WORDS = {
     FailureReason.ERROR: "The payment failed.",
     FailureReason.UNSPECIFIED: "The payment failed.",
 }
+BACKUP_RESTORED = "The node knows invoices that this database lacks (an older backup?): it may have been paid already."
 EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
 
 
@@ -109,6 +110,8 @@ def next_step(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:
 
 def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:
     """Every send is counted before it leaves: what LND knows of this hash now was not our doing."""
+    if not facts.history_intact and not isinstance(outcome, Unknown):
+        return Freeze(BACKUP_RESTORED)
     if isinstance(outcome, NotFound):
         return Send() if _can_send(facts, now) else GiveUp(EXPIRED_UNSENT)
     if isinstance(outcome, Settled | Failed | InFlight):

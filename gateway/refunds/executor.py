@@ -10,14 +10,17 @@ from typing import Any
 
 from gateway.ids import new_id
 from gateway.metrics import Metrics
+from gateway.reconcile.accept import OPERATOR_SAID_UNPAID
+from gateway.reconcile.strangers import LOOK_AGAIN_S, Strangers
 from gateway.refunds.decisions import Facts, Freeze, GiveUp, Paid, Send, SendLater, Wait, next_step
 from ledger import book, sql, transfers
 from ledger.database import Pool
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
-from lightning.types import NotFound, PaymentOutcome
+from lightning.types import NotFound, PaymentOutcome, Unknown
 
 _q = sql.load("gateway.refunds")
+_history = sql.load("gateway.reconcile")
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
@@ -77,6 +80,7 @@ class RefundExecutor:
     cltv_limit: int
     in_flight: int
     wake: asyncio.Event
+    _strangers: Strangers | None = None
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
@@ -124,18 +128,33 @@ class RefundExecutor:
         await self._apply(attempt, owner, step)
 
     async def _decide(self, attempt: Attempt, outcome: PaymentOutcome) -> Any:
-        # Asked only where it decides: a payment that LND shows speaks for itself.
-        doubtful = isinstance(outcome, NotFound) and attempt.row["sends"] > 0
-        intact = await self._history_intact(attempt) if doubtful else True
+        # Asked only where it decides: a payment that LND shows, once it was sent, speaks for itself.
+        doubtful = isinstance(outcome, NotFound) or attempt.row["sends"] == 0
+        intact = await self._history_intact(attempt) if doubtful and not isinstance(outcome, Unknown) else True
         return next_step(attempt.facts(intact), outcome, datetime.now(UTC))
 
     async def _history_intact(self, attempt: Attempt) -> bool:
-        """Same node key, and a highest payment index that is not lower than recorded."""
+        """Same node key, a highest payment index that is not lower than recorded, and the database's own history."""
+        if await self._of_another_history(attempt):
+            return False
+        if attempt.row["sends"] == 0:
+            return True
         info = await self.node.get_info()
         if info.pubkey != attempt.row["node_pubkey"]:
             return False
         recorded = await self.pool.fetchval(_q.highest_recorded_index, info.pubkey)
         return bool(await self.node.highest_payment_index() >= recorded)
+
+    async def _of_another_history(self, attempt: Attempt) -> bool:
+        """An older backup of the database was restored, and this debt may have been paid in the time that was lost."""
+        strangers = self._strangers or Strangers(self.pool, self.node)
+        self._strangers = strangers
+        count = await strangers.look(LOOK_AGAIN_S if attempt.row["sends"] == 0 else 0.0)
+        self.metrics.strange_invoices.set(count)
+        if strangers.newest is None:
+            return False
+        args = (attempt.id, strangers.newest, OPERATOR_SAID_UNPAID)
+        return bool(await self.pool.fetchval(_history.debt_of_another_history, *args))
 
     async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome:
         info = await self.node.get_info()

@@ -315,6 +315,21 @@ class TestPayments:
         assert isinstance(await send(world, request), Unknown)
         assert await world.node.track_payment(read(request).payment_hash, deadline_s=10) == NotFound()
 
+    async def test_every_payment_is_listed_as_it_ended(self, world: World) -> None:
+        async def listed() -> dict[bytes, PaymentOutcome]:
+            return {payment.payment_hash: payment.outcome async for payment in world.node.list_payments()}
+
+        held = await world.held_invoice(5)
+        held_hash = read(held.payment_request).payment_hash
+        assert held_hash not in await listed()
+        await send(world, held.payment_request, deadline_s=1.5)
+        assert (await listed())[held_hash] == InFlight()
+        await held.take()
+        settled = await world.node.track_payment(held_hash, deadline_s=20)
+        refused = await world.unpayable_invoice(5)
+        failed = await send(world, refused)
+        assert (await listed()).items() >= {held_hash: settled, read(refused).payment_hash: failed}.items()
+
     async def test_nonsense_is_not_sent(self, world: World) -> None:
         before = await world.node.highest_payment_index()
         assert isinstance(await send(world, "nonsense"), Unknown)

@@ -100,6 +100,7 @@ async def test_an_end_is_recorded_only_by_who_holds_the_lease(pool: Pool, attemp
     await lease(pool, "first")
     assert await pool.fetchval(_q.record_failed, attempt, "second", "x") is None
     assert await pool.fetchval(_q.record_frozen, attempt, "second", "x") is None
+    assert await pool.fetchrow(_q.record_paid, attempt, "second", b"refund", 0) is None
     with pytest.raises(asyncpg.CheckViolationError):
         await pool.execute("update refund_attempts set state = 'paid', preimage = 'wrong', fee_msat = 0")
 

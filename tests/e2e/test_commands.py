@@ -168,7 +168,38 @@ async def test_an_admin_macaroon_is_warned_of(tmp_path: Path, regtest: Network) 
     assert "can do everything on your node" in result.out
 
 
-@pytest.mark.parametrize("command", ["", "serve", "worker", "watch", "migrate", "audit", "doctor", "demo", "regtest"])
+async def test_reconcile_says_unknown_when_the_node_does_not_answer(tmp_path: Path, regtest: Network, dsn: str) -> None:
+    env = {**node_settings(regtest), "BOLTWORKS_DATABASE_URL": dsn}
+    result = await boltworks(tmp_path, "reconcile", "--json", env=env)
+    assert result.code == 0, result.out + result.err
+    assert json.loads(result.out)["clean"] is True
+    env["BOLTWORKS_LND_HOST"] = f"127.0.0.1:{choose_ports(1)[0]}"
+    result = await boltworks(tmp_path, "reconcile", "--json", env=env)
+    assert result.code == 3
+    assert json.loads(result.out)["nodeMsat"] is None
+    result = await boltworks(tmp_path, "reconcile", env=env)
+    assert result.code == 3
+    assert "unknown: the node did not answer" in result.out
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("--accept", "x"), "go together"),
+        (("--accept", "x", "--as", "paid"), "--preimage HEX"),
+        (("--accept", "x", "--as", "paid", "--preimage", "zz", "--fee-msat", "0"), "hexadecimal"),
+        (("--accept", "x", "--as", "failed", "--yes"), "there is no refund attempt x"),
+    ],
+)
+async def test_a_mistake_in_accepting_is_one_line(tmp_path: Path, dsn: str, args: tuple[str, ...], line: str) -> None:
+    result = await boltworks(tmp_path, "reconcile", *args, env={"BOLTWORKS_DATABASE_URL": dsn})
+    assert result.code != 0
+    assert line in result.err
+
+
+@pytest.mark.parametrize(
+    "command", ["", "serve", "worker", "watch", "migrate", "audit", "reconcile", "doctor", "demo", "regtest"]
+)
 async def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     result = await boltworks(tmp_path, *([command] if command else []), "--help")
     assert result.code == 0

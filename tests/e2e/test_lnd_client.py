@@ -276,6 +276,20 @@ async def test_every_page_of_invoices_is_read(node: LndNode, monkeypatch: pytest
     assert listed == made
 
 
+async def test_every_page_of_payments_is_read(
+    node: LndNode, payer: AsyncControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = [await payer.invoice(3) for _ in range(5)]
+    for request in sent:
+        await node.send_payment(
+            request, amount_msat=None, fee_limit_msat=Msat(1000), cltv_limit=432, timeout_s=20, deadline_s=20
+        )
+    monkeypatch.setattr(lnd, "PAGE_SIZE", 2)
+    listed = [payment.payment_hash async for payment in node.list_payments()]
+    assert listed[-5:] == [bolt11.read(request).payment_hash for request in sent]
+    assert len(listed) == len(set(listed))
+
+
 @pytest.mark.parametrize("expiry_s", [1, 31, 32, 600, 3600, 86_400, 31_536_000])
 @pytest.mark.parametrize("amount_msat", [1, 1001, 21_000, 100_000_000, 1_234_567_891])
 async def test_what_we_read_in_an_invoice_is_what_lnd_decodes(node: LndNode, expiry_s: int, amount_msat: int) -> None:

@@ -60,6 +60,11 @@ FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=Tru
         (NEVER_SENT, NO_ROUTE, GiveUp),
         (NEVER_SENT, InFlight(), GiveUp),
         (NEVER_SENT, UNKNOWN, Wait),
+        # an older backup was restored: nothing leaves, and the debt is not freed for another invoice either
+        (replace(NEVER_SENT, history_intact=False), NotFound(), Freeze),
+        (replace(NEVER_SENT, history_intact=False), SETTLED, Freeze),
+        (replace(NEVER_SENT, history_intact=False), NO_ROUTE, Freeze),
+        (replace(NEVER_SENT, history_intact=False), UNKNOWN, Wait),
         # sent: LND's word
         (SENT, SETTLED, Paid),
         (SENT, replace(SETTLED, amount_msat=Msat(4000)), Freeze),

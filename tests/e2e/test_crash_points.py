@@ -1,0 +1,166 @@
+"""The real process is killed at each suspension of the money coroutines; every sat arrives once all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from gateway.audit import all_invariants
+from gateway.execution.queue import enqueue
+from gateway.reconcile.run import reconcile
+from ledger.audit import find_violations
+from ledger.database import Pool
+from lightning.bolt11 import read
+from lightning.lnd import LndNode
+from lightning.regtest.control import AsyncControl
+from lightning.regtest.network import Network
+from tests.crash import AT_FILE, MONEY, SEEN_FILE
+from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.services import WorkService
+
+SAMPLED = ("claim", "advance")
+"""Of these every second point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
+TIMEOUT_S = 90
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Victim:
+    gateway: GatewayProcess
+    buyer: Buyer
+    payer: AsyncControl
+    at: Path
+    seen: Path
+    pool: Pool
+    node: LndNode
+
+    async def sell_and_refund(self, work_input: dict[str, Any], owed_sats: int) -> bool:
+        """One job, paid and paid back, however often the process dies meanwhile. True: it died."""
+        died = False
+        job = await self._buy(work_input)
+        await self.payer.pay(job["invoice"]["paymentRequest"])
+        back = await self.payer.invoice(owed_sats, expiry_s=3600)
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                died = await self._revive() or died
+                seen = await self._job(job)
+                if seen.get("refundState") == "paid":
+                    break
+                if seen.get("refundState") == "pending":
+                    await self._claim(job, back)
+                await asyncio.sleep(0.03)
+        received = await self.payer.lookup(read(back).payment_hash)
+        assert received is not None
+        assert received.amount_paid_msat == owed_sats * 1000
+        assert seen["refundAmountSats"] == owed_sats
+        return died
+
+    async def _buy(self, work_input: dict[str, Any]) -> dict[str, Any]:
+        """The last steps of the job before may reach the point as well."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                await self._revive()
+                try:
+                    return await self.buyer.buy("echo", work_input)
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.03)
+
+    async def _revive(self) -> bool:
+        process = self.gateway.process
+        if process is None or process.returncode is None:
+            return False
+        self.at.unlink(missing_ok=True)
+        await self.gateway.start()
+        return True
+
+    async def _job(self, job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self.buyer.job(job)
+        except (aiohttp.ClientError, AssertionError):
+            return {}
+
+    async def _claim(self, job: dict[str, Any], back: str) -> None:
+        try:
+            await self.buyer.refund(job, back)
+        except aiohttp.ClientError:
+            return
+
+    async def assert_all_is_right(self, point: str) -> None:
+        async with self.pool.acquire() as conn:
+            assert await find_violations(conn, all_invariants()) == [], point
+        report = await reconcile(self.pool, self.node, enqueue)
+        assert report.is_clean, (point, report.to_dict())
+        assert report.repaired == [], point
+
+    def points_seen(self) -> dict[str, int]:
+        """The highest point of each coroutine."""
+        highest: dict[str, int] = {}
+        for line in self.seen.read_text().split():
+            name, _, count = line.partition(":")
+            highest[name] = max(highest.get(name, 0), int(count))
+        return highest
+
+
+@pytest_asyncio.fixture
+async def victim(
+    regtest: Network, dsn: str, pool: Pool, service: WorkService, payer: AsyncControl, tmp_path: Path
+) -> AsyncIterator[Victim]:
+    at, seen = tmp_path / "crash_at", tmp_path / "crash_seen"
+    settings = {
+        **regtest.access.settings(),
+        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
+        "BOLTWORKS_LEASE_S": "3",
+        "PYTHONPATH": str(ROOT),
+        AT_FILE: str(at),
+        SEEN_FILE: str(seen),
+    }
+    access = regtest.access.boltworks
+    async with (
+        gateway_process(tmp_path, dsn, settings, start=False) as gateway,
+        aiohttp.ClientSession() as http,
+        LndNode(access.host, access.tls_cert, access.macaroon) as node,
+    ):
+        gateway.module = "tests.crash_gateway"
+        await gateway.start()
+        yield Victim(gateway, Buyer(http, gateway.url), payer, at, seen, pool, node)
+
+
+def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
+    """`name:n` of the points to walk, the last of each coroutine always among them."""
+    return [
+        f"{name}:{count}"
+        for name in MONEY
+        for count in range(1, highest[name] + 1)
+        if everything or name not in SAMPLED or count % 2 == 1 or count == highest[name]
+    ]
+
+
+@pytest.mark.slow
+async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) -> None:
+    for _ in range(2):
+        # The second time with connections that are open already, as at every later job: the same points each time.
+        victim.seen.write_text("")
+        await victim.sell_and_refund({"cost": 30}, 70)
+        await victim.sell_and_refund({"fail": True}, 100)
+    highest = victim.points_seen()
+    assert set(highest) == set(MONEY)
+    deaths: Counter[str] = Counter()
+    for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):
+        name = point.partition(":")[0]
+        victim.at.write_text(point)
+        failing = name == "fail"
+        died = await victim.sell_and_refund({"fail": True} if failing else {"cost": 30}, 100 if failing else 70)
+        victim.at.unlink(missing_ok=True)
+        deaths[name] += died
+        await victim.assert_all_is_right(point)
+    print(f"points {highest}, died at {dict(deaths)}")  # noqa: T201 - the figures of the walk
+    assert set(name for name, count in deaths.items() if count) == set(MONEY)

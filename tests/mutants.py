@@ -1,0 +1,276 @@
+"""`make mutants`: money rules broken on purpose, one at a time, in a copy of the tree; a named test must go red.
+
+A mutant that survives, or whose text is no longer there, is a failure. `python -m tests.mutants [NAME…]`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 300
+COPIED = ("gateway", "ledger", "lightning", "templates", "tests", "pyproject.toml")
+LEASE = "tests/db/test_refund_lease.py::"
+BOOK = "tests/db/test_book.py::"
+STEP = "tests/unit/test_refund_decisions.py::test_next_step"
+REFUND = "tests/web/test_refunds.py::"
+SETTLE = "tests/web/test_settlement.py::"
+RECONCILE = "tests/web/test_reconcile.py::"
+LEASES = "gateway/refunds/queries.sql"
+DECISIONS = "gateway/refunds/decisions.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "a living lease is taken",
+        LEASES,
+        "and (lease_until is null or lease_until < now())\n    order",
+        "order",
+        LEASE + "test_a_living_lease_is_not_taken",
+    ),
+    Mutant(
+        "a send leaves after the lease is over",
+        LEASES,
+        "lease_owner = $2 and lease_until > now() and",
+        "lease_owner = $2 and",
+        LEASE + "test_no_send_after_the_lease_is_over",
+    ),
+    Mutant(
+        "anybody ends an attempt",
+        LEASES,
+        "where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats",
+        "where id = $1 and $2::text is not null and state = 'unfinished' returning job_id, amount_sats",
+        LEASE + "test_an_end_is_recorded_only_by_who_holds_the_lease",
+    ),
+    Mutant(
+        "two open attempts of one job",
+        "ledger/migrations/0002_jobs.sql",
+        "create unique index one_open_attempt_per_job",
+        "create index one_open_attempt_per_job",
+        LEASE + "test_one_open_attempt_per_job_and_one_attempt_per_hash",
+    ),
+    Mutant(
+        "a payment hash used by two attempts",
+        "ledger/migrations/0002_jobs.sql",
+        "payment_hash bytea not null unique check (octet_length(payment_hash) = 32),\n    amount_sats",
+        "payment_hash bytea not null check (octet_length(payment_hash) = 32),\n    amount_sats",
+        LEASE + "test_one_open_attempt_per_job_and_one_attempt_per_hash",
+    ),
+    Mutant(
+        "transfers can be changed",
+        "ledger/migrations/0001_book.sql",
+        "before update or delete on transfers",
+        "before delete on transfers",
+        BOOK + "test_transfers_are_immutable",
+    ),
+    Mutant(
+        "the pool can go below zero",
+        "ledger/migrations/0001_book.sql",
+        "check (balance_msat >= 0)",
+        "check (true)",
+        BOOK + "test_the_pool_can_not_go_below_zero",
+    ),
+    Mutant(
+        "a cause posted twice moves a balance twice",
+        "ledger/book.py",
+        "_net_credit(new).items()",
+        "_net_credit(transfers).items()",
+        BOOK + "test_a_cause_posts_once",
+    ),
+    Mutant(
+        "a contradicting cause passes",
+        "ledger/book.py",
+        "        if found.get(transfer.cause) != (",
+        "        if False and found.get(transfer.cause) != (",
+        BOOK + "test_the_same_cause_with_another_amount_is_a_fault",
+    ),
+    Mutant(
+        "NOT_FOUND is sent again on another history",
+        DECISIONS,
+        "    if not facts.history_intact:\n        return Freeze(",
+        "    if False:\n        return Freeze(",
+        STEP,
+    ),
+    Mutant(
+        "a payment once seen and now unknown is sent again",
+        DECISIONS,
+        "if facts.update_seen or facts.failed_sends:",
+        "if facts.failed_sends:",
+        STEP,
+    ),
+    Mutant(
+        "given up with a send unaccounted for",
+        DECISIONS,
+        "failed_sends == facts.sends or",
+        "failed_sends > 0 or",
+        STEP,
+    ),
+    Mutant(
+        "another amount passes for paid",
+        DECISIONS,
+        "if outcome.amount_msat != facts.amount_msat:",
+        "if False:",
+        STEP,
+    ),
+    Mutant(
+        "an old failure frees the debt at once",
+        DECISIONS,
+        "is_new = outcome.payment_index > facts.last_failed_index",
+        "is_new = True",
+        STEP,
+    ),
+    Mutant(
+        "SUCCEEDED without its preimage is paid",
+        "lightning/outcomes.py",
+        "if hashlib.sha256(preimage).digest() != expected_hash:",
+        "if False:",
+        "tests/unit/test_lightning_outcomes.py",
+    ),
+    Mutant(
+        "an expired job because the node does not know its invoice",
+        "gateway/jobs/end_unpaid.py",
+        "return Unpaid.GONE if past_expiry else Unpaid.STILL_OPEN",
+        "return Unpaid.GONE",
+        SETTLE + "test_what_a_look_up_means",
+    ),
+    Mutant(
+        "the cursor passes a gap",
+        "gateway/settlement/cursor.py",
+        "self._acknowledged.pop(self._position + 1, None)",
+        "self._acknowledged.pop(min(self._acknowledged, default=0), None)",
+        "tests/unit/test_cursor.py",
+    ),
+    Mutant(
+        "a refund of another amount than owed",
+        "gateway/refunds/claim.py",
+        "    refuse_amount(request, owed_sats)\n",
+        "",
+        REFUND + "test_another_amount_is_refused_with_the_right_one",
+    ),
+    Mutant(
+        "a fee larger than the refund",
+        "gateway/refunds/claim.py",
+        "return min(amount_msat, max(",
+        "return max(amount_msat, max(",
+        REFUND + "test_the_fee_limit_is_never_more_than_the_refund",
+    ),
+    Mutant(
+        "an invoice of our own node is paid",
+        "gateway/refunds/destination.py",
+        "if request.destination == own.pubkey:",
+        "if False:",
+        REFUND + "test_what_can_not_be_paid_has_its_own_code",
+    ),
+    Mutant(
+        "an unsigned settlement is heard",
+        "gateway/settlement/webhook.py",
+        "if not is_signed(",
+        "if False and not is_signed(",
+        SETTLE + "test_only_a_fresh_and_right_signature_is_heard",
+    ),
+    Mutant(
+        "an idempotency key with another body",
+        "gateway/idempotency.py",
+        'if found["body_hash"] != hashlib.sha256(body).digest():',
+        "if False:",
+        "tests/web/test_jobs.py::test_same_key_other_body",
+    ),
+    Mutant(
+        "a retry begins another job",
+        "gateway/idempotency.sql",
+        "then excluded.resource_id else known.resource_id end",
+        "then excluded.resource_id else excluded.resource_id end",
+        "tests/web/test_jobs.py::test_a_job_interrupted_by_a_lost_answer_is_resumed_by_its_key",
+    ),
+    Mutant(
+        "a decision of the operator without the guard",
+        "gateway/reconcile/queries.sql",
+        "where id = $1 and state = 'frozen' returning id\n\n-- name: accept_failed",
+        "where id = $1 returning id\n\n-- name: accept_failed",
+        RECONCILE + "test_two_operators_at_once_decide_once",
+    ),
+    Mutant(
+        "a backup was restored and nobody looks",
+        "gateway/refunds/executor.py",
+        "if await self._of_another_history(attempt):",
+        "if False:",
+        RECONCILE + "test_an_older_backup_freezes_debts_that_may_have_been_paid_since",
+    ),
+    Mutant(
+        "an unknown amount is called zero",
+        "gateway/reconcile/report.py",
+        '"nodeMsat": totals and totals.node_msat',
+        '"nodeMsat": totals.node_msat if totals else 0',
+        RECONCILE + "test_an_unreachable_node_is_unknown_and_never_zero",
+    ),
+)
+
+
+def main(names: list[str]) -> int:
+    """0 when every mutant was killed."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    folder = Path(tempfile.mkdtemp(prefix="boltworks-mutants-"))
+    try:
+        _copy(folder)
+        if not _passes(folder, sorted({mutant.test for mutant in chosen})):
+            print("the named tests are red without any mutation")  # noqa: T201
+            return 1
+        words = [_try(folder, mutant) for mutant in chosen]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{words.count('killed')} of {len(words)} mutants killed")  # noqa: T201
+    return 0 if chosen and set(words) == {"killed"} else 1
+
+
+def _copy(folder: Path) -> None:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def _try(folder: Path, mutant: Mutant) -> str:
+    """`killed`, `SURVIVED` or `NOT FOUND`."""
+    file = folder / mutant.file
+    text = file.read_text(encoding="utf-8")
+    word = "NOT FOUND"
+    if text.count(mutant.old) == 1:
+        file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        word = "SURVIVED" if _passes(folder, [mutant.test]) else "killed"
+        file.write_text(text, encoding="utf-8")
+    print(f"{word:10} {mutant.name:62} {mutant.test}", flush=True)  # noqa: T201
+    return word
+
+
+def _passes(folder: Path, tests: list[str]) -> bool:
+    """Whether these tests pass in the copy; a run that hangs does not."""
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    try:
+        ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    if ended.returncode not in (0, 1, 2):
+        raise RuntimeError(ended.stdout.decode()[-3000:] + ended.stderr.decode()[-2000:])
+    return ended.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
