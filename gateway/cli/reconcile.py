@@ -6,6 +6,7 @@ import json
 
 import click
 
+from gateway.catalogue import load_catalogue
 from gateway.cli.main import stop
 from gateway.database import open_database
 from gateway.execution.queue import enqueue
@@ -22,7 +23,7 @@ UNKNOWN = 3
 async def reconcile_now(settings: Settings, *, as_json: bool) -> int:
     """0 when nothing differs (any more), 1 when something does, 3 when the node's side is unknown."""
     async with open_node(settings) as node, open_database(settings) as pool:
-        report = await reconcile(pool, node, enqueue)
+        report = await reconcile(pool, node, enqueue, load_catalogue(settings.config).gate_rules)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:

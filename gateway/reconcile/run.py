@@ -22,6 +22,7 @@ from gateway.reconcile.report import Report
 from gateway.reconcile.strangers import is_ours
 from ledger import sql
 from ledger.database import Pool
+from ledger.free_tier import Rules
 from lightning.node import Node
 from lightning.types import NodeUnavailable, Unknown
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 
 
-async def reconcile(pool: Pool, node: Node, enqueue: Enqueue, metrics: Metrics | None = None) -> Report:
+async def reconcile(pool: Pool, node: Node, enqueue: Enqueue, rules: Rules, metrics: Metrics | None = None) -> Report:
     """Compare and repair. An unreachable node is a report that says so; it raises nothing for that.
 
     Traffic goes on meanwhile: each difference counts only if the node, asked again for that hash, still says so.
@@ -42,7 +43,7 @@ async def reconcile(pool: Pool, node: Node, enqueue: Enqueue, metrics: Metrics |
         books = await read_books(pool)
         await look_again(node, view, _hashes(compare(books, view)) | _unfinished(books))
         findings = compare(books, view)
-        repaired = await _repair(pool, enqueue, view, findings)
+        repaired = await _repair(pool, enqueue, rules, view, findings)
         if any(finding.kind is Kind.SETTLED_UNBOOKED for finding in findings):
             books = await read_books(pool)
             await look_again(node, view, _hashes(compare(books, view)))
@@ -117,12 +118,12 @@ def _unfinished(books: Books) -> set[bytes]:
     return {h for h, attempt in books.attempts.items() if attempt.state == "unfinished"}
 
 
-async def _repair(pool: Pool, enqueue: Enqueue, view: NodeView, findings: list[Finding]) -> list[Finding]:
+async def _repair(pool: Pool, enqueue: Enqueue, rules: Rules, view: NodeView, findings: list[Finding]) -> list[Finding]:
     repaired = []
     for finding in findings:
         if finding.kind is not Kind.SETTLED_UNBOOKED:
             continue
-        did = await settle(pool, view.invoices[finding.payment_hash], enqueue)
+        did = await settle(pool, view.invoices[finding.payment_hash], enqueue, rules)
         if did is not Settlement.REPEATED:
             log.warning(
                 "reconciliation: %s: %s", finding.detail, did, extra={"payment_hash": finding.payment_hash.hex()}

@@ -19,6 +19,7 @@ from gateway.execution.queue import enqueue
 from gateway.reconcile.run import reconcile
 from ledger.audit import find_violations
 from ledger.database import Pool
+from ledger.free_tier import Rules
 from lightning.bolt11 import read
 from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
@@ -97,7 +98,7 @@ class Victim:
     async def assert_all_is_right(self, point: str) -> None:
         async with self.pool.acquire() as conn:
             assert await find_violations(conn, all_invariants()) == [], point
-        report = await reconcile(self.pool, self.node, enqueue)
+        report = await reconcile(self.pool, self.node, enqueue, Rules())
         assert report.is_clean, (point, report.to_dict())
         assert report.repaired == [], point
 

@@ -46,7 +46,7 @@ async def test_cancelled_in_the_books_and_settled_at_the_node_at_once(web: Web) 
     web.node._up = True
     pool = web.gateway.pool
     races = [record_gone(pool, payment_hash) for payment_hash in hashes]
-    bookings = [settle(pool, invoice, enqueue) for invoice in settled]
+    bookings = [settle(pool, invoice, enqueue, web.gateway.rules) for invoice in settled]
     await asyncio.gather(*(one for pair in zip(races, bookings, strict=True) for one in pair))
     for job in jobs:
         seen = await web.until(job, refundState="pending")
@@ -78,6 +78,6 @@ async def test_two_invoices_of_one_order_settle_at_once(web: Web) -> None:
     web.node._up = False
     invoices = [web.node.settle(bytes.fromhex(job["invoice"]["paymentHash"])), web.node.settle(again)]
     web.node._up = True
-    await asyncio.gather(*(settle(web.gateway.pool, invoice, enqueue) for invoice in invoices * 4))
+    await asyncio.gather(*(settle(web.gateway.pool, invoice, enqueue, web.gateway.rules) for invoice in invoices * 4))
     await web.until(job, state="complete", refundState="pending", refundAmountSats=170)
     assert len(web.service.orders) == 1

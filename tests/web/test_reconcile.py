@@ -20,7 +20,7 @@ from tests.web.conftest import Web
 
 
 async def report(web: Web) -> Report:
-    return await reconcile(web.gateway.pool, web.node, enqueue, web.gateway.metrics)
+    return await reconcile(web.gateway.pool, web.node, enqueue, web.gateway.rules, web.gateway.metrics)
 
 
 async def owing(web: Web) -> dict[str, object]:
