@@ -12,8 +12,11 @@ from typing import Any
 
 import aiohttp
 import click
+from coincurve import PrivateKey
 
 from gateway.audit import all_invariants
+from gateway.cli.demo_partial import TOPUP_SATS, shared_tier, signed_call, tell_pool
+from gateway.context import Gateway
 from gateway.database import StartError
 from gateway.logs import set_up_logging
 from gateway.serve import running_server, stop_on_signals
@@ -55,6 +58,7 @@ async def run_demo(*, once: bool, as_json: bool) -> int:
                 url = gateway.settings.base_url
                 async with payer_node(network) as payer, aiohttp.ClientSession(url) as http:
                     amounts = await narrate(http, payer, url)
+                    amounts |= await narrate_partial(http, payer, gateway)
                     await check_books(gateway.pool)
                 click.echo("The books are right: every invariant holds.")
                 if as_json:
@@ -134,6 +138,43 @@ async def narrate(http: aiohttp.ClientSession, payer: LndNode, url: str) -> dict
     click.echo(f"Net: the payer spent {paid_sats - refunded:,} sats, exactly the charge of {charge:,}.")
     expect("paid minus refunded", paid_sats - refunded, charge)
     return {"paidSats": paid_sats, "chargeSats": charge, "refundedSats": refunded}
+
+
+async def narrate_partial(http: aiohttp.ClientSession, payer: LndNode, gateway: Gateway) -> dict[str, int]:
+    """The same job for somebody whom the operator gave a tier: who pays what, before and after."""
+    tier = shared_tier(gateway.rules.tiers)
+    if tier is None:
+        return {}
+    key, body = PrivateKey(), json.dumps({"work": WORK, "input": {"markdown": TEXT, "title": "Shared"}}).encode()
+    operator = {"Authorization": f"Bearer {gateway.settings.operator_key.get_secret_value()}"}
+    pubkey = key.public_key_xonly.format().hex()
+    await call(http, "PUT", f"/api/operator/identities/{pubkey}", {"tier": tier.name}, headers=operator)
+    await call(http, "POST", "/api/operator/pool/topups", {"amountSats": TOPUP_SATS}, headers=operator)
+    before = await call(http, "GET", "/api/pool")
+    tell_pool(f"\nThe operator gives the free pool {TOPUP_SATS} sats and a Nostr key the tier {tier.name!r}", before)
+    headers = {
+        "Authorization": signed_call(key, "POST", f"{gateway.settings.base_url}/api/jobs", body),
+        "Content-Type": "application/json",
+    }
+    async with http.post("/api/jobs", data=body, headers=headers) as response:
+        job: dict[str, Any] = await response.json()
+        expect("the answer's status", response.status, 201)
+    expect("who pays", job["serve"], "partial")
+    asked, shared = job["workAmountSats"], job["absorbSats"]
+    click.echo(f"Of {job['estimateSats']:,} sats the invoice asks {asked:,}, the pool adds {shared:,}.")
+    paid_sats = await pay(payer, job["invoice"]["paymentRequest"])
+    opened = {"Authorization": f"Bearer {job['token']}"}
+    job = await until(http, job["id"], opened, lambda j: j["state"] in ("complete", "failed"))
+    expect("the job's state", job["state"], "complete")
+    cost, absorbed, charge = job["actualCostSats"], job["absorbedSats"], job["userChargeSats"]
+    click.echo(f"Work done, it cost {cost:,} sats: the pool paid {absorbed:,}, the payer {charge:,}.")
+    expect("the pool's part and the payer's", absorbed + charge, cost)
+    refunded = await take_refund(http, payer, job, opened)
+    expect("paid minus refunded", paid_sats - refunded, charge)
+    after = await call(http, "GET", "/api/pool")
+    tell_pool("Afterwards", after)
+    expect("what the pool gave", after["absorbedTodaySats"] - before["absorbedTodaySats"], absorbed)
+    return {"absorbedSats": absorbed, "sharedChargeSats": charge}
 
 
 async def take_refund(http: aiohttp.ClientSession, payer: LndNode, job: dict[str, Any], opened: dict[str, str]) -> int:

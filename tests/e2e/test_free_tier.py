@@ -1,0 +1,140 @@
+"""The free tier on real nodes; the payer's own channel balance is what counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from lightning.regtest.control import AsyncControl
+from lightning.regtest.network import Network
+from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.nostr import Signer, header
+from tests.services import WorkService
+
+OPERATOR = "an operator key of tests"
+ALICE = Signer(21)
+
+
+class Known(Buyer):
+    """A buyer who signs each call with a Nostr key."""
+
+    async def operator(self, method: str, path: str, body: Any = None) -> Any:
+        status, answer = await self.call(method, f"/api/operator/{path}", body, token=OPERATOR)
+        assert status == 200, answer
+        return answer
+
+    async def start(self, tier: str, pool_sats: int) -> None:
+        await self.operator("POST", "pool/topups", {"amountSats": pool_sats})
+        await self.operator("PUT", f"identities/{ALICE.pubkey}", {"tier": tier})
+
+    async def ask(self, work_input: dict[str, Any]) -> dict[str, Any]:
+        raw = json.dumps({"work": "echo", "input": work_input}).encode()
+        event = ALICE.call("POST", f"{self.url}/api/jobs", raw, content=secrets.token_hex(8))
+        headers = header(event) | {"Content-Type": "application/json"}
+        async with self.http.post(f"{self.url}/api/jobs", data=raw, headers=headers) as response:
+            job = await response.json()
+            assert response.status == 201, job
+            return dict(job)
+
+    async def pool_sats(self) -> tuple[int, int]:
+        _, pool = await self.call("GET", "/api/pool")
+        return pool["balanceSats"], pool["reservedSats"]
+
+
+@pytest_asyncio.fixture
+async def gateway(regtest: Network, dsn: str, service: WorkService, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    settings = {
+        **regtest.access.settings(),
+        "BOLTWORKS_OPERATOR_KEY": OPERATOR,
+        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
+    }
+    async with gateway_process(tmp_path, dsn, settings) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def known(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Known:
+    return Known(http, gateway.url)
+
+
+async def back(known: Known, payer: AsyncControl, job: dict[str, Any], owed_sats: int) -> None:
+    status, answer = await known.refund(job, await payer.invoice(owed_sats, memo="back to me"))
+    assert status == 202, answer
+    await known.until(job, refundState="paid", refundAmountSats=owed_sats)
+
+
+async def test_a_free_job_costs_the_payer_nothing(known: Known, payer: AsyncControl) -> None:
+    before = await payer.settled_balance_msat()
+    await known.start("all", 100)
+    job = await known.ask({"cost": 40})
+    assert job["serve"] == "free"
+    await known.until(job, state="complete", absorbedSats=40, userChargeSats=0, refundState="none")
+    assert await known.pool_sats() == (60, 0)
+    assert await payer.settled_balance_msat() == before
+
+
+async def test_a_partial_job_is_refunded_to_the_sat(known: Known, payer: AsyncControl) -> None:
+    before = await payer.settled_balance_msat()
+    await known.start("half", 60)
+    job = await known.ask({"cost": 70})
+    assert (job["serve"], job["invoice"]["amountSats"]) == ("partial", 50)
+    await payer.pay(job["invoice"]["paymentRequest"])
+    await known.until(job, state="complete", absorbedSats=50, userChargeSats=20, refundAmountSats=30)
+    await back(known, payer, job, 30)
+    assert before - await payer.settled_balance_msat() == 20_000
+    assert await known.pool_sats() == (11, 0)
+
+
+async def test_a_pool_drained_between_invoice_and_payment(
+    known: Known, payer: AsyncControl, service: WorkService
+) -> None:
+    before = await payer.settled_balance_msat()
+    await known.start("half", 50)
+    late = await known.ask({"cost": 70})
+    first = await known.ask({"cost": 50, "first": True})
+    await payer.pay(first["invoice"]["paymentRequest"])
+    await known.until(first, state="complete", absorbedSats=50, userChargeSats=0)
+    await back(known, payer, first, 50)
+    await payer.pay(late["invoice"]["paymentRequest"])
+    await known.until(late, state="failed", refundState="pending", refundAmountSats=50)
+    await back(known, payer, late, 50)
+    assert await payer.settled_balance_msat() == before
+    assert [order["input"].get("first") for order in service.orders] == [True]
+
+
+async def test_an_abandoned_partial_invoice_leaves_the_pool_untouched(known: Known) -> None:
+    await known.start("half", 50)
+    job = await known.ask({})
+    assert await known.pool_sats() == (50, 0)
+    status, _ = await known.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    assert status == 200
+    assert await known.pool_sats() == (50, 0)
+    assert (await known.operator("GET", "grants"))["items"] == []
+
+
+async def test_ten_payments_race_for_a_pool_that_holds_three(
+    known: Known, payer: AsyncControl, service: WorkService
+) -> None:
+    before = await payer.settled_balance_msat()
+    await known.start("half", 150)
+    jobs = [await known.ask({"cost": 100, "hold": True, "n": n}) for n in range(10)]
+    await asyncio.gather(*(payer.pay(job["invoice"]["paymentRequest"]) for job in jobs))
+    failed: list[dict[str, Any]] = []
+    async with asyncio.timeout(60):
+        while len(failed) < 7:
+            failed = [job for job in jobs if (await known.job(job))["state"] == "failed"]
+    service.release.set()
+    for job in failed:
+        await back(known, payer, job, 50)
+    ran = [job for job in jobs if job not in failed]
+    for job in ran:
+        await known.until(job, state="complete", absorbedSats=50, userChargeSats=50, refundState="none")
+    assert len(ran) == 3
+    assert before - await payer.settled_balance_msat() == 3 * 50_000
