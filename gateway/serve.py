@@ -26,6 +26,7 @@ from gateway.execution.run import Executor
 from gateway.identity import login
 from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
+from gateway.reconcile.run import reconcile
 from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.on_file import OnFile
 from gateway.settings import PREFIX, Settings
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 ORPHAN_SWEEP_S = 5.0
 KEEP_HOUSE_S = 3600.0
+RECONCILE_S = 3600.0
+RECONCILE_AGAIN_S = 30.0
+"""When the node did not answer."""
 WEBHOOK_SLOTS = 64
 HTTP_GRACE_S = 2.0
 STOP_WITHIN_S = 9.5
@@ -170,6 +174,7 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
             stopping=gateway.stopping,
         ),
     )
+    await tasks.add("reconciliation", lambda: reconcile_regularly(gateway))
     await tasks.add("orphans", lambda: sweep_orphans(gateway))
     refunds = RefundExecutor(
         gateway.pool,
@@ -220,6 +225,13 @@ async def sweep_orphans(gateway: Gateway) -> None:
     while True:
         await requeue_orphans(gateway.pool, gateway.metrics)
         await asyncio.sleep(ORPHAN_SWEEP_S)
+
+
+async def reconcile_regularly(gateway: Gateway) -> None:
+    """At start and on a timer: the books against the node's own lists."""
+    while True:
+        report = await reconcile(gateway.pool, gateway.node, enqueue, gateway.metrics)
+        await asyncio.sleep(RECONCILE_S if report.is_known else RECONCILE_AGAIN_S)
 
 
 async def keep_house(gateway: Gateway) -> None:

@@ -135,6 +135,8 @@ async def _repair(pool: Pool, enqueue: Enqueue, rules: Rules, view: NodeView, fi
 def _tell(report: Report, metrics: Metrics | None) -> None:
     if metrics is not None:
         metrics.differences.set(len(report.findings))
+        strange = [finding for finding in report.findings if finding.kind is Kind.NOT_IN_DATABASE]
+        metrics.strange_invoices.set(len(strange))
     for finding in report.findings:
         log.error(
             "ALARM: the books differ from the node: %s: %s",
