@@ -230,7 +230,7 @@ async def sweep_orphans(gateway: Gateway) -> None:
 async def reconcile_regularly(gateway: Gateway) -> None:
     """At start and on a timer: the books against the node's own lists."""
     while True:
-        report = await reconcile(gateway.pool, gateway.node, enqueue, gateway.metrics)
+        report = await reconcile(gateway.pool, gateway.node, enqueue, gateway.rules, gateway.metrics)
         await asyncio.sleep(RECONCILE_S if report.is_known else RECONCILE_AGAIN_S)
 
 
