@@ -85,8 +85,11 @@ def is_public(text: str) -> bool:
 
 def is_allowed(parts: SplitResult, allow_hosts: tuple[str, ...]) -> bool:
     """On the operator's list, as `host` or `host:port`. Pure."""
-    host = (parts.hostname or "").lower()
-    return host in allow_hosts or f"{host}:{_port(parts)}" in allow_hosts
+    try:
+        host, port = (parts.hostname or "").lower(), _port(parts)
+    except ValueError:
+        return False
+    return host in allow_hosts or f"{host}:{port}" in allow_hosts
 
 
 def check_url(url: str, allow_hosts: tuple[str, ...]) -> SplitResult:
@@ -128,7 +131,10 @@ async def _fetch(url: str, allow_hosts: tuple[str, ...]) -> bytes:
         body, location = await _get(url, addresses)
         if location is None:
             return body
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise Forbidden("It redirects to what is no web address.") from None
     raise BadAnswer("It redirects too often.")
 
 
