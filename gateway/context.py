@@ -69,7 +69,7 @@ class Gateway:
 
     @property
     def destination_rules(self) -> DestinationRules:
-        return DestinationRules(self.settings.refund_cltv_limit)
+        return DestinationRules(self.settings.refund_cltv_limit, self.settings.lnurl_allow_hosts)
 
     def memo(self, title: str) -> str:
         """What the payer's wallet shows; the id tells which database an invoice belongs to."""

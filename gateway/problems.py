@@ -83,6 +83,14 @@ DESTINATION_OWN_NODE = ProblemType(
 )
 DESTINATION_USED = ProblemType("destination_used", 409, "This invoice was used for a refund before")
 DESTINATION_TIMELOCK = ProblemType("destination_timelock", 422, "The refund invoice could lock up money for too long")
+DESTINATION_ADDRESS_FORBIDDEN = ProblemType(
+    "destination_address_forbidden", 422, "The refund's address is not one that the gateway asks"
+)
+DESTINATION_AMOUNT_OUT_OF_RANGE = ProblemType(
+    "destination_amount_out_of_range", 422, "The refund's address does not take this amount"
+)
+DESTINATION_UNUSABLE = ProblemType("destination_unusable", 422, "The refund's address gave no usable invoice")
+DESTINATION_UNREACHABLE = ProblemType("destination_unreachable", 503, "The refund's address does not answer just now")
 
 IDENTITY_INVALID = ProblemType("identity_invalid", 401, "The identity is not proved")
 CHALLENGE_INVALID = ProblemType("identity_challenge_invalid", 401, "This login challenge can not be used")

@@ -42,6 +42,8 @@ class Bolt11:
     description: str
     min_final_cltv: int
     expires_at: datetime
+    description_hash: bytes = b""
+    """32 bytes, or none."""
 
 
 def read(payment_request: str) -> Bolt11:
@@ -62,6 +64,7 @@ def read(payment_request: str) -> Bolt11:
         description=bytes_of(tags.get("d", ())).decode(errors="replace"),
         min_final_cltv=number_of(tags["c"]) if "c" in tags else DEFAULT_MIN_FINAL_CLTV,
         expires_at=expiry_of(created_at, number_of(tags["x"]) if "x" in tags else DEFAULT_EXPIRY_S),
+        description_hash=bytes_of(tags.get("h", ())),
     )
 
 
@@ -122,7 +125,7 @@ def _read_tags(words: Sequence[int]) -> dict[str, Sequence[int]]:
         field = words[at + 3 : at + 3 + size]
         if at + 3 > len(words) or len(field) != size:
             raise BadPaymentRequest("a field of the invoice is cut short")
-        if CHARSET[words[at]] != "p" or size == HASH_WORDS:
+        if CHARSET[words[at]] not in "ph" or size == HASH_WORDS:
             tags.setdefault(CHARSET[words[at]], field)
         at += 3 + size
     return tags

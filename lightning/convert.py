@@ -80,6 +80,7 @@ def payment_request(message: Any, text: str) -> PaymentRequest:
         expires_at=expiry_of(created_at, message.expiry),
         min_final_cltv=message.cltv_expiry,
         description=message.description,
+        description_hash=bytes.fromhex(message.description_hash),
         is_plain=bool(message.payment_addr) and not AMP_BITS & set(message.features),
     )
 

@@ -138,14 +138,20 @@ class FakeNode:
         self._payments[payment_hash] = outcome or self._settled(payment_hash, Msat(0))
 
     def foreign_invoice(
-        self, amount_msat: int | None, *, memo: str = "", expiry_s: int = 3600, min_final_cltv: int = 80
+        self,
+        amount_msat: int | None,
+        *,
+        memo: str = "",
+        expiry_s: int = 3600,
+        min_final_cltv: int = 80,
+        description_hash: bytes = b"",
     ) -> str:
         """Another node's invoice, payable by this one. None: amountless."""
         self._foreign += 1
         preimage = hashlib.sha256(f"foreign {self._foreign}".encode()).digest()
         payment_hash = hashlib.sha256(preimage).digest()
         self._preimages[payment_hash] = preimage
-        return self._encode(payment_hash, amount_msat or 0, memo, expiry_s, min_final_cltv)
+        return self._encode(payment_hash, amount_msat or 0, memo, expiry_s, min_final_cltv, description_hash)
 
     async def subscribed(self) -> None:
         """Returns as soon as someone follows the settlements: what is settled now is delivered live."""
@@ -225,6 +231,7 @@ class FakeNode:
             expires_at=parsed.expires_at,
             min_final_cltv=parsed.min_final_cltv,
             description=parsed.description,
+            description_hash=parsed.description_hash,
         )
 
     async def send_payment(
@@ -336,13 +343,25 @@ class FakeNode:
         amount = next((s.amount_msat for s in self.sent if s.payment_hash == payment_hash), amount_msat)
         return Settled(preimage, amount, Msat(0), self._payment_index)
 
-    def _encode(self, payment_hash: bytes, amount_msat: int, memo: str, expiry_s: int, min_final_cltv: int) -> str:
+    def _encode(
+        self,
+        payment_hash: bytes,
+        amount_msat: int,
+        memo: str,
+        expiry_s: int,
+        min_final_cltv: int,
+        description_hash: bytes = b"",
+    ) -> str:
         """A BOLT11 string like any other, but for its signature, which is all zeros."""
         hrp = f"ln{_PREFIXES[self.network]}" + (f"{amount_msat * 10}p" if amount_msat else "")
         words = [
             *_words(int(self._now().timestamp()), bolt11.TIMESTAMP_WORDS),
             *_field("p", _byte_words(payment_hash)),
-            *_field("d", _byte_words(memo.encode())),
+            *(
+                _field("h", _byte_words(description_hash))
+                if description_hash
+                else _field("d", _byte_words(memo.encode()))
+            ),
             *_field("x", _words(expiry_s)),
             *_field("c", _words(min_final_cltv)),
             *[0] * bolt11.SIGNATURE_WORDS,

@@ -72,6 +72,8 @@ class PaymentRequest:
     description: str
     is_plain: bool = True
     """It has a payment address and is no AMP invoice: what LND sends to without further flags."""
+    description_hash: bytes = b""
+    """32 bytes, or none: the invoice commits to a text that is found elsewhere (LNURL's metadata)."""
 
 
 class FailureReason(StrEnum):

@@ -24,8 +24,8 @@ from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
-from gateway.refunds.claim import claim
-from gateway.refunds.destination import Destination, read_destination, refuse_used
+from gateway.refunds.claim import claim, keep_address, owed_sats
+from gateway.refunds.destination import Destination, refuse_used, resolve_destination
 from ledger.database import DATABASE_AWAY, Connection
 from lightning.types import NodeUnavailable
 
@@ -211,11 +211,11 @@ async def refund_job(request: web.Request) -> web.Response:
     job_id = await require_job(gateway, request)
     asked, raw = await read_model(request, RefundRequest)
 
-    async def prepare() -> Destination:
-        return await _destination(gateway, asked.destination)
+    async def prepare() -> Destination | None:
+        return await _destination(gateway, asked.destination, await owed_sats(gateway.pool, job_id))
 
-    async def answer(destination: Destination, _: str, resumed: bool) -> JobView:
-        return await _refund_to(gateway, job_id, destination)
+    async def answer(destination: Destination | None, _: str, resumed: bool) -> JobView:
+        return await _refund_to(gateway, job_id, destination, asked.destination)
 
     scope = f"POST /api/jobs/{job_id}/refund"
     _, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=202)
@@ -224,14 +224,20 @@ async def refund_job(request: web.Request) -> web.Response:
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    return await _refund_to(gateway, job_id, await _destination(gateway, text))
+    owed = await owed_sats(gateway.pool, job_id)
+    return await _refund_to(gateway, job_id, await _destination(gateway, text, owed), text)
 
 
-async def _destination(gateway: Gateway, text: str) -> Destination:
-    return await read_destination(gateway.node, text, datetime.now(UTC), gateway.destination_rules)
+async def _destination(gateway: Gateway, text: str, owed: int = 0) -> Destination | None:
+    """None: an address, for what may be owed later."""
+    return await resolve_destination(gateway.node, text, owed, datetime.now(UTC), gateway.destination_rules)
 
 
-async def _refund_to(gateway: Gateway, job_id: str, destination: Destination) -> JobView:
+async def _refund_to(gateway: Gateway, job_id: str, destination: Destination | None, text: str) -> JobView:
+    if destination is None:
+        await keep_address(gateway.pool, job_id, text)
+        gateway.on_file_wake.set()
+        return await _view(gateway, job_id)
     if not await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,

@@ -45,7 +45,7 @@ class JobRequest(EstimateRequest):
         default=None,
         min_length=1,
         max_length=4096,
-        description="A BOLT11 invoice without an amount, paid by itself when something is owed back.",
+        description="A BOLT11 invoice without an amount, a Lightning Address or an LNURL; paid by itself when owed.",
     )
 
 
@@ -95,7 +95,9 @@ class CreatedJobView(JobView):
 
 class RefundRequest(Model):
     destination: StrictStr = Field(
-        min_length=1, max_length=4096, description="A BOLT11 invoice over exactly the refund, or without an amount."
+        min_length=1,
+        max_length=4096,
+        description="A BOLT11 invoice (exact, or without an amount), Lightning Address or LNURL.",
     )
 
 

@@ -62,7 +62,7 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
     if claimant is not None:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.")
     if not pending:
-        return await _keep(conn, JobState(job["state"]), job_id, destination, last)
+        return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     owed_sats = sum(row["amount_sats"] for row in pending)
@@ -85,14 +85,30 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
     return Claimed.STARTED
 
 
-async def _keep(
-    conn: Connection, state: JobState, job_id: str, destination: Destination, last: asyncpg.Record | None
-) -> Claimed:
+async def owed_sats(pool: Pool, job_id: str) -> int:
+    """What waits for a destination now; the claim looks again, under its lock."""
+    return int(await pool.fetchval(_q.owed_sats, job_id))
+
+
+async def keep_address(pool: Pool, job_id: str, text: str) -> Claimed:
+    """An address for what may be owed later: on file, asked when something is. Raises Problem."""
+    async with pool.acquire() as conn, conn.transaction():
+        job = await conn.fetchrow(_q.lock_job, job_id)
+        if job is None:
+            raise Problem(problems.JOB_NOT_FOUND)
+        if await conn.fetch(_q.lock_pending, job_id):
+            await conn.execute(_q.set_refund_to, job_id, text)
+            return Claimed.KEPT
+        last = await conn.fetchrow(_q.last_attempt, job_id)
+        return await _keep(conn, JobState(job["state"]), job_id, text, last)
+
+
+async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
     if state in TERMINAL and last is not None and last["state"] in ("unfinished", "frozen"):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     if state in TERMINAL:
         raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")
-    await conn.execute(_q.set_refund_to, job_id, destination.text)
+    await conn.execute(_q.set_refund_to, job_id, text)
     return Claimed.KEPT
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from gateway import problems
 from gateway.problems import Problem
+from gateway.refunds.lnurl import ask_invoice, pay_url, refuse_other_invoice
 from ledger.money import whole_sats
 from lightning.bolt11 import network_of
 from lightning.node import Node
@@ -25,6 +26,8 @@ class DestinationRules:
     """What a stranger's invoice may ask of the node: at most `cltv_limit` blocks of locked money in all."""
 
     cltv_limit: int
+    allow_hosts: tuple[str, ...] = ()
+    """Whose Lightning Addresses and LNURLs may lie anywhere, over plain http too (regtest)."""
 
     @property
     def max_final_cltv(self) -> int:
@@ -37,6 +40,24 @@ class Destination:
 
     text: str
     request: PaymentRequest
+
+
+async def resolve_destination(
+    node: Node, text: str, owed_sats: int, now: datetime, rules: DestinationRules
+) -> Destination | None:
+    """An invoice, or the invoice that an address gives for what is owed. None: an address, and nothing is owed yet.
+
+    May take seconds: never inside a transaction. Raises Problem, NodeUnavailable.
+    """
+    url = pay_url(text, rules.allow_hosts)
+    if url is None:
+        return await read_destination(node, text, now, rules)
+    if not owed_sats:
+        return None
+    offer, invoice = await ask_invoice(url, owed_sats * 1000, rules.allow_hosts)
+    found = await read_destination(node, invoice, now, rules)
+    refuse_other_invoice(offer, found.request, owed_sats * 1000)
+    return Destination(text, found.request)
 
 
 async def read_destination(node: Node, text: str, now: datetime, rules: DestinationRules) -> Destination:

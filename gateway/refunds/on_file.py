@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from gateway import problems
 from gateway.problems import Problem
-from gateway.refunds.claim import FeeLimit, claim, jobs_with_destination, reject_on_file
-from gateway.refunds.destination import DestinationRules, read_destination, refuse_used
+from gateway.refunds.claim import FeeLimit, claim, jobs_with_destination, owed_sats, reject_on_file
+from gateway.refunds.destination import DestinationRules, refuse_used, resolve_destination
 from ledger.database import Pool
 from lightning.node import Node
 from lightning.types import NodeUnavailable
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 AT_ONCE = 8
+MAX_BACKOFF_S = 600.0
 
 
 @dataclass(slots=True)
@@ -27,13 +29,18 @@ class OnFile:
     fee_limit: FeeLimit
     rules: DestinationRules
     wake: asyncio.Event
+    _silent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of jobs whose address does not answer: asked again at this time of the loop's clock; the last delay."""
 
     async def run(self) -> None:
         """Until cancelled."""
         slots = asyncio.Semaphore(AT_ONCE)
         while True:
             due = await jobs_with_destination(self.pool)
-            await asyncio.gather(*(self._claim(slots, job_id, text) for job_id, text in due))
+            now = asyncio.get_running_loop().time()
+            self._silent = {job_id: self._silent[job_id] for job_id, _ in due if job_id in self._silent}
+            ready = [item for item in due if self._silent.get(item[0], (0.0, 0.0))[0] <= now]
+            await asyncio.gather(*(self._claim(slots, job_id, text) for job_id, text in ready))
             try:
                 async with asyncio.timeout(POLL_S):
                     await self.wake.wait()
@@ -44,10 +51,21 @@ class OnFile:
     async def _claim(self, slots: asyncio.Semaphore, job_id: str, text: str) -> None:
         async with slots:
             try:
-                destination = await read_destination(self.node, text, datetime.now(UTC), self.rules)
+                owed = await owed_sats(self.pool, job_id)
+                destination = await resolve_destination(self.node, text, owed, datetime.now(UTC), self.rules)
+                if destination is None:
+                    return
                 await refuse_used(self.node, destination.request)
                 await claim(self.pool, job_id, destination, self.fee_limit)
             except NodeUnavailable as error:
                 log.debug("a destination on file waits for the node: %s", error, extra={"job_id": job_id})
             except Problem as problem:
+                if problem.type is problems.DESTINATION_UNREACHABLE:
+                    self._ask_later(job_id)
+                    return
                 await reject_on_file(self.pool, job_id, text, f"{problem.type.title}. {problem.detail}")
+
+    def _ask_later(self, job_id: str) -> None:
+        _, delay_s = self._silent.get(job_id, (0.0, POLL_S))
+        delay_s = min(MAX_BACKOFF_S, delay_s * 2)
+        self._silent[job_id] = asyncio.get_running_loop().time() + delay_s, delay_s

@@ -13,6 +13,9 @@ select job_id from refund_attempts where payment_hash = $1
 -- name: lock_pending
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
 
+-- name: owed_sats
+select coalesce(sum(amount_sats), 0)::bigint from refunds where job_id = $1 and state = 'pending'
+
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
 insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,

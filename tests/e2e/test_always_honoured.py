@@ -1,4 +1,4 @@
-"""On real nodes: paid 10 % over, and paid while the gateway was down until the invoice had expired."""
+"""On real nodes: paid 10 % over, and paid while the gateway was down."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ async def web(pool: Pool, service: WorkService, http: aiohttp.ClientSession, tmp
         sweep_interval_s=0.3,
         open_invoices_per_address=20,
         lease_s=6,
+        lnurl_allow_hosts=("127.0.0.1",),
     )
     catalogue = load_catalogue(settings.config)
     node = FakeNode()

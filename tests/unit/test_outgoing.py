@@ -1,0 +1,146 @@
+"""What may be fetched of strangers: a truth table of addresses, and a server of the test's own for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway import outgoing
+from gateway.outgoing import BadAnswer, Forbidden, Unreachable, check_url, fetch_json, is_public
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("1.1.1.1", True),
+        ("2606:4700:4700::1111", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("10.0.0.1", False),
+        ("127.0.0.1", False),
+        ("127.9.9.9", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("172.16.0.1", False),
+        ("172.32.0.1", True),
+        ("192.168.1.1", False),
+        ("192.0.2.1", False),
+        ("192.88.99.1", False),
+        ("198.18.0.1", False),
+        ("224.0.0.1", False),
+        ("239.1.1.1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:1.1.1.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::1", False),
+        ("2001::1", False),
+        ("2001:db8::1", False),
+        ("2002:7f00:1::1", False),
+        ("3fff::1", False),
+        ("fc00::1", False),
+        ("fd12::1", False),
+        ("fe80::1", False),
+        ("fe80::1%eth0", False),
+        ("ff02::1", False),
+        ("localhost", False),
+        ("", False),
+    ],
+)
+def test_public_addresses(address: str, public: bool) -> None:
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "https://",
+        "https://user:password@example.com/",
+        "https://example.com:99999/",
+        "https://[::1/",
+        "https://example.com/" + "a" * 2048,
+    ],
+)
+def test_urls_that_are_never_asked(url: str) -> None:
+    with pytest.raises(Forbidden):
+        check_url(url, ("other.example",))
+
+
+def test_plain_http_is_for_the_allow_list() -> None:
+    assert check_url("http://pay.test:81/x", ("pay.test:81",)).hostname == "pay.test"
+    assert check_url("http://pay.test:81/x", ("pay.test",)).port == 81
+    with pytest.raises(Forbidden):
+        check_url("http://pay.test:82/x", ("pay.test:81",))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.1", "2130706433", "[::ffff:127.0.0.1]"])
+async def test_private_hosts_are_refused_before_any_connection(host: str) -> None:
+    with pytest.raises(Forbidden):
+        await fetch_json(f"https://{host}:1/")
+
+
+@pytest_asyncio.fixture
+async def stranger() -> AsyncIterator[TestServer]:
+    async def good(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
+
+    async def long(_: web.Request) -> web.Response:
+        return web.Response(text='{"a": "' + "a" * outgoing.MAX_BYTES + '"}')
+
+    async def text(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": request.query["to"]})
+
+    app = web.Application()
+    for name, handler in {"good": good, "long": long, "text": text, "broken": broken, "to": redirect}.items():
+        app.router.add_get(f"/{name}", handler)
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield server
+
+
+def allow(server: TestServer) -> tuple[str, ...]:
+    return (f"127.0.0.1:{server.port}",)
+
+
+async def test_an_allowed_host_is_asked_and_redirects_are_followed(stranger: TestServer) -> None:
+    for path in ("/good", "/to?to=/good"):
+        assert await fetch_json(f"http://127.0.0.1:{stranger.port}{path}", allow(stranger)) == {"ok": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/long", BadAnswer),
+        ("/text", BadAnswer),
+        ("/missing", BadAnswer),
+        ("/broken", Unreachable),
+        ("/to?to=/to%3Fto=/to%253Fto=/good", BadAnswer),
+        ("/to?to=https://10.0.0.1/", Forbidden),
+        ("/to?to=http://localhost/", Forbidden),
+        ("/to?to=https://127.0.0.1:1/", Forbidden),
+    ],
+)
+async def test_what_a_stranger_may_not_do(stranger: TestServer, path: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await fetch_json(f"http://127.0.0.1:{stranger.port}{path}", allow(stranger))
+
+
+async def test_a_slow_stranger_is_left(stranger: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "TOTAL_TIMEOUT_S", 0)
+    with pytest.raises(Unreachable):
+        await fetch_json(f"http://127.0.0.1:{stranger.port}/good", allow(stranger))
