@@ -152,10 +152,8 @@ async def _stored(
     gateway: Gateway, job: NewJob, *, resumed: bool, also: Callable[[Connection], Awaitable[None]] | None
 ) -> PlannedInvoice | None:
     """What is to be opened at LND; None: nothing, the job is there as it should be. Raises Problem."""
-    if resumed:
-        async with gateway.pool.acquire() as conn, conn.transaction():
-            if await conn.fetchval("select true from jobs where id = $1 for no key update", job.id):
-                return await create.resume_invoice(conn, job, gateway.invoice_limits)
+    if resumed and await gateway.pool.fetchval("select true from jobs where id = $1", job.id):
+        return await _resumed(gateway, job)
     if gateway.open_invoices.count >= gateway.settings.open_invoices_total:
         raise Problem(
             problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
@@ -163,9 +161,18 @@ async def _stored(
     sale = await gateway.sales.submit(Creation(job, gateway.invoice_limits, also))
     if isinstance(sale, Problem):
         raise sale
+    if sale.stood:
+        return await _resumed(gateway, job)
     if sale.planned is not None:
         gateway.open_invoices.opened()
     return sale.planned
+
+
+async def _resumed(gateway: Gateway, job: NewJob) -> PlannedInvoice | None:
+    """The job stands already (an interrupted request, a commit of unknown outcome): go on where that one stopped."""
+    async with gateway.pool.acquire() as conn, conn.transaction():
+        await conn.execute("select from jobs where id = $1 for no key update", job.id)
+        return await create.resume_invoice(conn, job, gateway.invoice_limits)
 
 
 def job_token(gateway: Gateway, job_id: str) -> str:

@@ -93,9 +93,10 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """Committed. `planned` None: nothing is to be paid, or the job stood already."""
+    """Committed. `planned` None: nothing is to be paid, or (`stood`) the job was there already."""
 
     planned: PlannedInvoice | None
+    stood: bool = False
 
 
 Sale: TypeAlias = Created | problems.Problem
@@ -111,7 +112,7 @@ async def create_group(conn: Connection, creations: Sequence[Creation], rules: R
     )
     for place, creation in enumerate(creations):
         if creation.job.id in standing:
-            answers[place] = Created(None)
+            answers[place] = Created(None, stood=True)
         elif refused := await _refusal(conn, creation, paused, room):
             answers[place] = refused
     going = [(place, c) for place, c in enumerate(creations) if place not in answers]
