@@ -178,6 +178,21 @@ def demo(once: bool, as_json: bool) -> None:
     sys.exit(run(run_demo(once=once, as_json=as_json)))
 
 
+@main.group()
+def bench() -> None:
+    """Benchmarks, as ratios within one run."""
+
+
+@bench.command("gate")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=8, show_default=True, help="For each of the four.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def bench_gate(seconds: float, as_json: bool) -> None:
+    """Decisions a second: the usual way, ours, and plain inserts as the disk's limit."""
+    from gateway.cli.bench import bench_gate as run_bench
+
+    run(run_bench(settings(), seconds=seconds, as_json=as_json))
+
+
 def _add_regtest() -> None:
     from lightning.regtest.cli import regtest
 

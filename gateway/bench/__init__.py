@@ -1,0 +1,1 @@
+"""Benchmarks: everything compared in one run, on one server, as ratios."""
