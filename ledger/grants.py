@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import Any, TypeAlias
 
@@ -26,11 +27,13 @@ DayKey: TypeAlias = tuple[str, str]
 POOL_DAY: DayKey = ("pool", "pool")
 
 
+@lru_cache(maxsize=4096)
 def address_subject(address: Address) -> str:
     """One spelling, with its prefix length, however the database's driver hands the address out."""
     return str(ip_interface(str(address)))
 
 
+@lru_cache(maxsize=4096)
 def day_keys(address: Address, pubkey: str) -> tuple[DayKey, DayKey, DayKey]:
     """The three rows that a reservation counts on, in the order in which they are locked."""
     return (("address", address_subject(address)), ("identity", pubkey), POOL_DAY)
@@ -198,7 +201,7 @@ async def _reserve(conn: Connection, world: World) -> None:
         _q.insert_reservations,
         [ask.reservation_id for ask in asks],
         [ask.pubkey for ask in asks],
-        [ask.address for ask in asks],
+        [address_subject(ask.address) for ask in asks],
         [ask.request_hash for ask in asks],
         [sats for _, sats in taken],
         world.today,

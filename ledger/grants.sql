@@ -41,8 +41,8 @@ where days.kind = moved.kind and days.subject = moved.subject and days.day = $5
 
 -- name: insert_reservations
 insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
-select id, pubkey, address, $6, request_hash, sats
-from unnest($1::text[], $2::text[], $3::inet[], $4::bytea[], $5::bigint[])
+select id, pubkey, address::inet, $6, request_hash, sats
+from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[])
     as made (id, pubkey, address, request_hash, sats)
 
 -- name: find_reservations

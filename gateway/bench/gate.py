@@ -25,7 +25,8 @@ from ledger.groups import Groups
 _q = sql.load("gateway.bench", "gate.sql")
 
 RULES = Rules((Tier("all", 0, 0, 1_000_000_000, Decimal(1)),), pool_cap_sats=10**9, address_cap_sats=10**9)
-IDENTITIES, ADDRESSES = 200, 50
+IDENTITIES = 200
+ADDRESSES = [IPv4Interface(f"10.1.0.{n}/32") for n in range(1, 51)]
 CONNECTIONS, CALLERS = 32, 256
 POOL_SATS = 10**9
 PLAIN_INSERT = "insert into bench_rows (id, body) values ($1, $2)"
@@ -40,8 +41,10 @@ class Rate:
 
 
 def ask(run: str, number: int) -> Ask:
-    pubkey, address = f"{number % IDENTITIES + 1:064x}", IPv4Interface(f"10.1.0.{number % ADDRESSES + 1}/32")
-    return Ask(f"bench:{run}-{number}", pubkey, address, number % 9 + 1, number.to_bytes(32, "big"))
+    pubkey = f"{number % IDENTITIES + 1:064x}"
+    return Ask(
+        f"bench:{run}-{number}", pubkey, ADDRESSES[number % len(ADDRESSES)], number % 9 + 1, number.to_bytes(32, "big")
+    )
 
 
 async def measured(call: Callable[[int], Awaitable[Any]], *, callers: int, seconds: float) -> tuple[Rate, int]:
