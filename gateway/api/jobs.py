@@ -173,7 +173,7 @@ def job_token(gateway: Gateway, job_id: str) -> str:
 
 
 async def _view(gateway: Gateway, job_id: str) -> JobView:
-    view = await read_job(gateway.pool, job_id)
+    view = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
     if view is None:
         raise Problem(problems.JOB_NOT_FOUND)
     return view
@@ -238,15 +238,20 @@ async def _refund_to(gateway: Gateway, job_id: str, destination: Destination | N
         await keep_address(gateway.pool, job_id, text)
         gateway.on_file_wake.set()
         return await _view(gateway, job_id)
+    await refuse_foreign_use(gateway, job_id, destination)
+    await claim(gateway.pool, job_id, destination, gateway.fee_limit, gateway.settings.refund_min_sats)
+    gateway.refund_wake.set()
+    return await _view(gateway, job_id)
+
+
+async def refuse_foreign_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
+    """The node's payment of this hash, if any, must be this job's own attempt. Raises Problem, NodeUnavailable."""
     if not await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,
         job_id,
     ):
         await refuse_used(gateway.node, destination.request)
-    await claim(gateway.pool, job_id, destination, gateway.fee_limit)
-    gateway.refund_wake.set()
-    return await _view(gateway, job_id)
 
 
 async def job_events(request: web.Request) -> web.StreamResponse:
