@@ -246,12 +246,23 @@ async def _refund_to(gateway: Gateway, job_id: str, destination: Destination | N
 
 async def refuse_foreign_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
     """The node's payment of this hash, if any, must be this job's own attempt. Raises Problem, NodeUnavailable."""
-    if not await gateway.pool.fetchval(
+    if await _is_own_attempt(gateway, job_id, destination):
+        return
+    try:
+        await refuse_used(gateway.node, destination.request)
+    except Problem:
+        # The same invoice may have been claimed and sent meanwhile; an attempt is stored before any send.
+        if not await _is_own_attempt(gateway, job_id, destination):
+            raise
+
+
+async def _is_own_attempt(gateway: Gateway, job_id: str, destination: Destination) -> bool:
+    found = await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,
         job_id,
-    ):
-        await refuse_used(gateway.node, destination.request)
+    )
+    return bool(found)
 
 
 async def job_events(request: web.Request) -> web.StreamResponse:

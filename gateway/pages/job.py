@@ -23,6 +23,7 @@ from gateway.pages.result import Shown, shown
 from gateway.pages.story import story
 from gateway.pages.words import one_line
 from gateway.problems import Problem
+from gateway.refunds.claim import below_minimum
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -177,6 +178,7 @@ async def _answer(
         "story": story(job),
         "shown": _shown(job),
         "qr": invoice_qr(job.invoice.payment_request) if payable and job.invoice else None,
+        "too_small": below_minimum(job.refund_amount_sats, gateway.settings.refund_min_sats),
         "withdrawal": withdrawal,
         "withdrawal_qr": invoice_qr(withdrawal.lnurl) if withdrawal else None,
         "demo_wallet": await request.app[DEMO_WALLET].usable(),

@@ -24,6 +24,11 @@ async def test_a_claim_of_less_than_the_minimum_is_refused_in_plain_words(web: W
     assert "71 sats" in (await web.job(job))["refundProblem"]
     status, problem = await web.call("GET", f"/api/jobs/{job['id']}/refund/lnurl", token=job["token"])
     assert (status, problem["code"]) == (409, "refund_below_minimum")
+    cookie = {"Cookie": f"boltworks_job={job['token']}"}
+    async with web.http.get(f"{web.url}/jobs/{job['id']}", headers=cookie) as response:
+        text = await response.text()
+    assert 'id="too-small"' in text
+    assert 'id="destination"' not in text
     assert web.node.sent == []
 
 
