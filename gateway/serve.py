@@ -27,6 +27,7 @@ from gateway.identity import login
 from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
 from gateway.reconcile.run import reconcile
+from gateway.refunds import withdraw
 from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.on_file import OnFile
 from gateway.settings import PREFIX, Settings
@@ -187,7 +188,14 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
     )
     gateway.hub.wake_on_refunds(gateway.refund_wake)
     await tasks.add("refunds", refunds.run)
-    on_file = OnFile(gateway.pool, gateway.node, gateway.fee_limit, gateway.destination_rules, gateway.on_file_wake)
+    on_file = OnFile(
+        gateway.pool,
+        gateway.node,
+        gateway.fee_limit,
+        gateway.destination_rules,
+        settings.refund_min_sats,
+        gateway.on_file_wake,
+    )
     gateway.hub.wake_on_refunds(gateway.on_file_wake)
     await tasks.add("refunds on file", on_file.run)
 
@@ -240,6 +248,7 @@ async def keep_house(gateway: Gateway) -> None:
         await idempotency.forget_old(gateway.pool)
         await forget_inputs(gateway.pool)
         await login.forget_old(gateway.pool)
+        await withdraw.forget_old(gateway.pool)
         await asyncio.sleep(KEEP_HOUSE_S)
 
 

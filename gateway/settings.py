@@ -136,6 +136,7 @@ class Settings(BaseSettings):
 
     refund_fee_limit_sats: int = Field(10, ge=0, le=1_000_000)
     refund_fee_limit_percent: Decimal = Field(Decimal(1), ge=0, le=100)
+    refund_min_sats: int = Field(1, ge=1, le=1_000_000)
     refund_cltv_limit: int = Field(432, ge=288, le=2016)
     lnurl_allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     refunds_in_flight: int = Field(16, ge=1, le=400)

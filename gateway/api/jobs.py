@@ -180,7 +180,7 @@ def job_token(gateway: Gateway, job_id: str) -> str:
 
 
 async def _view(gateway: Gateway, job_id: str) -> JobView:
-    view = await read_job(gateway.pool, job_id)
+    view = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
     if view is None:
         raise Problem(problems.JOB_NOT_FOUND)
     return view
@@ -245,15 +245,31 @@ async def _refund_to(gateway: Gateway, job_id: str, destination: Destination | N
         await keep_address(gateway.pool, job_id, text)
         gateway.on_file_wake.set()
         return await _view(gateway, job_id)
-    if not await gateway.pool.fetchval(
+    await refuse_foreign_use(gateway, job_id, destination)
+    await claim(gateway.pool, job_id, destination, gateway.fee_limit, gateway.settings.refund_min_sats)
+    gateway.refund_wake.set()
+    return await _view(gateway, job_id)
+
+
+async def refuse_foreign_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
+    """The node's payment of this hash, if any, must be this job's own attempt. Raises Problem, NodeUnavailable."""
+    if await _is_own_attempt(gateway, job_id, destination):
+        return
+    try:
+        await refuse_used(gateway.node, destination.request)
+    except Problem:
+        # The same invoice may have been claimed and sent meanwhile; an attempt is stored before any send.
+        if not await _is_own_attempt(gateway, job_id, destination):
+            raise
+
+
+async def _is_own_attempt(gateway: Gateway, job_id: str, destination: Destination) -> bool:
+    found = await gateway.pool.fetchval(
         "select true from refund_attempts where payment_hash = $1 and job_id = $2",
         destination.request.payment_hash,
         job_id,
-    ):
-        await refuse_used(gateway.node, destination.request)
-    await claim(gateway.pool, job_id, destination, gateway.fee_limit)
-    gateway.refund_wake.set()
-    return await _view(gateway, job_id)
+    )
+    return bool(found)
 
 
 async def job_events(request: web.Request) -> web.StreamResponse:

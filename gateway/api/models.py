@@ -101,6 +101,54 @@ class RefundRequest(Model):
     )
 
 
+class RefundLnurlView(Model):
+    lnurl: str = Field(description="LNURL-withdraw: shown as a QR code, a wallet fetches what is owed.")
+    url: str = Field(description="The same, decoded.")
+    amount_sats: Sats
+    expires_at: Time
+
+
+class WithdrawRequestView(Model):
+    """LUD-03; amounts in millisatoshi."""
+
+    tag: Literal["withdrawRequest"]
+    callback: str
+    k1: str
+    default_description: str
+    min_withdrawable: int
+    max_withdrawable: int
+    balance_check: str
+
+
+class LnurlStatusView(Model):
+    status: Literal["OK", "ERROR"]
+    reason: str | None = None
+
+
+class RefundRetryView(Model):
+    id: str
+    job_id: str
+    amount_sats: Sats
+    refund_to: str
+
+
+class ReconciliationView(Model):
+    """Amounts in msat; what is unknown is null, never 0."""
+
+    known: bool
+    clean: bool
+    why_unknown: str | None
+    book_msat: int
+    node_msat: int | None
+    settled_msat: int | None
+    paid_out_msat: int | None
+    fees_msat: int | None
+    under_way_msat: int | None
+    difference_msat: int | None
+    differences: list[dict[str, Any]]
+    repaired: list[dict[str, Any]]
+
+
 class WorkView(Model):
     name: str
     title: str

@@ -64,6 +64,8 @@ def _operation(route: Route) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
+    for name in route.query:
+        parameters.append({"name": name, "in": "query", "required": True, "schema": {"type": "string"}})
     if route.idempotent:
         schema = {"type": "string", "minLength": 20, "maxLength": 255}
         parameters.append({"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema})

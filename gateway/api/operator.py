@@ -17,11 +17,13 @@ from gateway.api.access import BEARER
 from gateway.api.bearer import bearer
 from gateway.api.body import read_model
 from gateway.api.jobs import json_response
-from gateway.api.models import IdentityChange, OperatorIdentityView, PageView, PoolView, TopupRequest
+from gateway.api.models import IdentityChange, OperatorIdentityView, PageView, PoolView, RefundRetryView, TopupRequest
 from gateway.api.system import pool_view
 from gateway.context import GATEWAY
+from gateway.execution.queue import enqueue
 from gateway.ids import new_id
 from gateway.problems import Problem
+from gateway.reconcile.run import reconcile
 from ledger import book, sql, transfers
 from ledger.book import CauseConflict
 from ledger.free_tier import tier_of
@@ -30,6 +32,7 @@ from ledger.money import sats_to_msat
 _q = sql.load("gateway.api", "operator.sql")
 
 PUBKEY = re.compile("[0-9a-f]{64}")
+REFUND_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 
 
@@ -92,6 +95,41 @@ async def operator_identity(request: web.Request) -> web.Response:
         paid_sats=row["paid_sats"],
     )
     return json_response(view.wire())
+
+
+async def operator_retry_refund(request: web.Request) -> web.Response:
+    """A destination on file that was rejected is asked once more. Raises Problem (404, 409)."""
+    require_operator(request)
+    gateway = request.app[GATEWAY]
+    refund_id = request.match_info["id"]
+    known = await gateway.pool.fetchrow(_q.refund_to_retry, refund_id) if REFUND_ID.fullmatch(refund_id) else None
+    if known is None:
+        raise Problem(problems.REFUND_NOT_FOUND)
+    row = await gateway.pool.fetchrow(_q.retry_refund, refund_id)
+    if row is None:
+        raise Problem(problems.REFUND_NOT_RETRYABLE, _why_not(known["state"], known["refund_to"]))
+    gateway.on_file_wake.set()
+    view = RefundRetryView(
+        id=refund_id, job_id=row["job_id"], amount_sats=row["amount_sats"], refund_to=row["refund_to"]
+    )
+    return json_response(view.wire())
+
+
+def _why_not(state: str, refund_to: str | None) -> str:
+    """Pure."""
+    if state != "pending":
+        return f"It is {state}."
+    if refund_to is None:
+        return "No destination is on file: it waits until its payer gives one."
+    return "Its destination was not rejected: it is tried anyway."
+
+
+async def operator_reconciliation(request: web.Request) -> web.Response:
+    """As `boltworks reconcile`: a node that does not answer is a report that says so."""
+    require_operator(request)
+    gateway = request.app[GATEWAY]
+    report = await reconcile(gateway.pool, gateway.node, enqueue, gateway.rules, gateway.metrics)
+    return json_response(report.to_dict())
 
 
 async def operator_identities(request: web.Request) -> web.Response:

@@ -45,3 +45,14 @@ order by refund.created_at desc, refund.id desc limit $2
 -- What moved the pool lately, without a word on whom.
 select cause_kind, debit, credit, amount_msat, created_at
 from transfers where 'pool' in (debit, credit) order by id desc limit 100
+
+-- name: refund_to_retry
+select refund.state, job.refund_to from refunds refund join jobs job on job.id = refund.job_id where refund.id = $1
+
+-- name: retry_refund
+-- The destination stays, the reason why it was rejected goes.
+update jobs job set refund_to_error = null, updated_at = now()
+from refunds refund
+where refund.id = $1 and refund.job_id = job.id and refund.state = 'pending'
+  and job.refund_to is not null and job.refund_to_error is not null
+returning job.id as job_id, job.refund_to, refund.amount_sats

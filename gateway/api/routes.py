@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import identity, jobs, models, operator, system
+from gateway.api import identity, jobs, models, operator, system, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
@@ -29,6 +29,8 @@ class Route:
     body: type[BaseModel] | None = None
     access: Access = "open"
     idempotent: bool = False
+    query: tuple[str, ...] = ()
+    """Required query parameters."""
     media: str = "application/json"
     problems: tuple[ProblemType, ...] = field(default=())
 
@@ -131,9 +133,40 @@ ROUTES: tuple[Route, ...] = (
             *_DESTINATION,
             p.DESTINATION_USED,
             p.NOTHING_TO_REFUND,
+            p.REFUND_BELOW_MINIMUM,
             p.REFUND_IN_PROGRESS,
             *_AWAY,
         ),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}/refund/lnurl",
+        withdraw.refund_lnurl,
+        "An LNURL-withdraw code: a wallet that scans it fetches what is owed. Used once.",
+        models.RefundLnurlView,
+        access="job",
+        problems=(
+            *_JOB,
+            p.NOTHING_TO_REFUND,
+            p.REFUND_BELOW_MINIMUM,
+            p.REFUND_IN_PROGRESS,
+            p.DATABASE_UNAVAILABLE,
+        ),
+    ),
+    Route(
+        "GET",
+        "/lnurl/withdraw/{k1}",
+        withdraw.withdraw_request,
+        "A wallet's first call (LUD-03) and its balance check (LUD-14). Errors are `status` ERROR with HTTP 200.",
+        models.WithdrawRequestView,
+    ),
+    Route(
+        "GET",
+        "/lnurl/withdraw/{k1}/pay",
+        withdraw.withdraw_pay,
+        "A wallet's second call: its invoice over what is owed. Errors are `status` ERROR with HTTP 200.",
+        models.LnurlStatusView,
+        query=("k1", "pr"),
     ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
     Route("GET", "/api/pool", system.pool, "The free-tier pool.", models.PoolView, problems=(p.DATABASE_UNAVAILABLE,)),
@@ -193,6 +226,24 @@ ROUTES: tuple[Route, ...] = (
         body=models.IdentityChange,
         access="operator",
         problems=(*_BODY, *_OPERATOR),
+    ),
+    Route(
+        "POST",
+        "/api/operator/refunds/{id}/retry",
+        operator.operator_retry_refund,
+        "Try a rejected destination on file again.",
+        models.RefundRetryView,
+        access="operator",
+        problems=(*_OPERATOR, p.REFUND_NOT_FOUND, p.REFUND_NOT_RETRYABLE),
+    ),
+    Route(
+        "GET",
+        "/api/operator/reconciliation",
+        operator.operator_reconciliation,
+        "The books against the node's own lists, now; repairs what is clear.",
+        models.ReconciliationView,
+        access="operator",
+        problems=_OPERATOR,
     ),
     *(
         Route(

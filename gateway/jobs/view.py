@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gateway.api.models import InvoiceView, JobView
 from gateway.jobs.decisions import RefundState, refund_summary
+from gateway.refunds.claim import below_minimum
 from ledger import sql
 from ledger.database import Pool, from_jsonb
 from ledger.money import whole_sats
@@ -14,9 +15,9 @@ from ledger.money import whole_sats
 _q = sql.load("gateway.jobs")
 
 
-async def read_job(pool: Pool, job_id: str) -> JobView | None:
+async def read_job(pool: Pool, job_id: str, refund_min_sats: int = 1) -> JobView | None:
     row = await pool.fetchrow(_q.job, job_id)
-    return None if row is None else job_view(row)
+    return None if row is None else job_view(row, refund_min_sats)
 
 
 class Row(Protocol):
@@ -25,7 +26,7 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def job_view(row: Row) -> JobView:
+def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
     refund_state, refund_sats = refund_summary(
         (RefundState(state), sats) for state, sats in from_jsonb(row["refunds"]) or ()
     )
@@ -45,7 +46,7 @@ def job_view(row: Row) -> JobView:
         refund_state=refund_state.value,
         refund_amount_sats=refund_sats,
         refund_to=row["refund_to"],
-        refund_problem=_refund_problem(row, refund_state),
+        refund_problem=_refund_problem(row, refund_state, refund_sats, refund_min_sats),
         failure_reason=row["failure_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -67,9 +68,11 @@ def _invoice_view(row: Row) -> InvoiceView | None:
     )
 
 
-def _refund_problem(row: Row, state: RefundState) -> str | None:
-    """Why a refund still waits: the last attempt's end, or what is wrong with the destination on file."""
+def _refund_problem(row: Row, state: RefundState, open_sats: int, min_sats: int) -> str | None:
+    """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file."""
     if state is not RefundState.PENDING:
         return None
+    if too_small := below_minimum(open_sats, min_sats):
+        return too_small
     why: str | None = row["refund_to_error"] or row["refund_failure"]
     return why

@@ -10,7 +10,8 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import require_job
 from gateway.api.jobs import cancel, refund, stream_job
-from gateway.api.models import JobView
+from gateway.api.models import JobView, RefundLnurlView
+from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
 from gateway.jobs.view import read_job
 from gateway.pages.demo_wallet import DEMO_WALLET
@@ -22,6 +23,7 @@ from gateway.pages.result import Shown, shown
 from gateway.pages.story import story
 from gateway.pages.words import one_line
 from gateway.problems import Problem
+from gateway.refunds.claim import below_minimum
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -139,7 +141,7 @@ async def _opened(request: web.Request) -> str:
 
 
 async def _view(gateway: Gateway, job_id: str) -> JobView:
-    job = await read_job(gateway.pool, job_id)
+    job = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
     return job
@@ -169,18 +171,32 @@ async def _answer(
     job = await _view(gateway, job_id)
     entry = gateway.catalogue.find(job.work)
     payable = job.state == "awaiting_work_payment" and job.invoice is not None
+    withdrawal = await _withdrawal(gateway, job)
     context = {
         "job": job,
         "title": entry.title if entry else job.work,
         "story": story(job),
         "shown": _shown(job),
         "qr": invoice_qr(job.invoice.payment_request) if payable and job.invoice else None,
+        "too_small": below_minimum(job.refund_amount_sats, gateway.settings.refund_min_sats),
+        "withdrawal": withdrawal,
+        "withdrawal_qr": invoice_qr(withdrawal.lnurl) if withdrawal else None,
         "demo_wallet": await request.app[DEMO_WALLET].usable(),
         "error": error,
     }
     template = "job_main.html" if only_main else "job.html"
     headers = {FRAGMENT: "1"} if only_main else {}
     return render(request, template, context, status=error.status, headers=headers)
+
+
+async def _withdrawal(gateway: Gateway, job: JobView) -> RefundLnurlView | None:
+    """The code to scan, while something waits to be fetched."""
+    if job.refund_state != "pending":
+        return None
+    try:
+        return await offer(gateway, job.id)
+    except Problem:
+        return None
 
 
 def _shown(job: JobView) -> Shown | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeAlias
 
 import asyncpg
 
@@ -32,6 +34,10 @@ class FeeLimit:
         return min(amount_msat, max(sats_to_msat(self.base_sats), int(amount_msat * self.percent / 100)))
 
 
+UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
+"""Uses up what allows this one claim, or raises Problem."""
+
+
 class Claimed(StrEnum):
     STARTED = "started"
     ALREADY = "already"
@@ -40,16 +46,34 @@ class Claimed(StrEnum):
     """Nothing is owed yet: the destination is on file and will be paid when something is."""
 
 
-async def claim(pool: Pool, job_id: str, destination: Destination, fee_limit: FeeLimit) -> Claimed:
-    """Guarded claim of all pending refunds of the job. Raises Problem."""
+async def claim(
+    pool: Pool,
+    job_id: str,
+    destination: Destination,
+    fee_limit: FeeLimit,
+    min_sats: int,
+    *,
+    using_up: UseUp | None = None,
+) -> Claimed:
+    """Guarded claim of all pending refunds of the job, not less than `min_sats` in all. Raises Problem.
+
+    `using_up` takes part in the claim's transaction; with it nothing is kept for later.
+    """
     try:
         async with pool.acquire() as conn, conn.transaction():
-            return await _claim(conn, job_id, destination, fee_limit)
+            return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up)
     except asyncpg.UniqueViolationError:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.") from None
 
 
-async def _claim(conn: Connection, job_id: str, destination: Destination, fee_limit: FeeLimit) -> Claimed:
+async def _claim(
+    conn: Connection,
+    job_id: str,
+    destination: Destination,
+    fee_limit: FeeLimit,
+    min_sats: int,
+    using_up: UseUp | None,
+) -> Claimed:
     job = await conn.fetchrow(_q.lock_job, job_id)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
@@ -61,12 +85,19 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
         return Claimed.ALREADY
     if claimant is not None:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.")
+    if not pending and using_up is not None:
+        raise Problem(
+            problems.NOTHING_TO_REFUND, "Everything that was owed is paid or on its way, or nothing ever was."
+        )
     if not pending:
         return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     owed_sats = sum(row["amount_sats"] for row in pending)
+    refuse_below_minimum(owed_sats, min_sats)
     refuse_amount(request, owed_sats)
+    if using_up is not None:
+        await using_up(conn)
     attempt_id = new_id()
     await conn.execute(
         _q.insert_attempt,
@@ -83,6 +114,19 @@ async def _claim(conn: Connection, job_id: str, destination: Destination, fee_li
     await conn.execute(_q.claim_refunds, attempt_id, [row["id"] for row in pending])
     await conn.execute(_q.set_refund_to, job_id, None)
     return Claimed.STARTED
+
+
+def below_minimum(owed_sats: int, min_sats: int) -> str | None:
+    """Plain words, or None: it is enough. Pure."""
+    if owed_sats >= min_sats:
+        return None
+    return f"Refunds begin at {min_sats} sats; {owed_sats} are owed. They stay on account here, as yours."
+
+
+def refuse_below_minimum(owed_sats: int, min_sats: int) -> None:
+    """Pure. Raises Problem."""
+    if why := below_minimum(owed_sats, min_sats):
+        raise Problem(problems.REFUND_BELOW_MINIMUM, why, {"refundMinSats": min_sats})
 
 
 async def owed_sats(pool: Pool, job_id: str) -> int:
@@ -112,9 +156,9 @@ async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last:
     return Claimed.KEPT
 
 
-async def jobs_with_destination(pool: Pool) -> list[tuple[str, str]]:
-    """`(job id, destination)` of jobs that owe something and know where to."""
-    return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file)]
+async def jobs_with_destination(pool: Pool, min_sats: int) -> list[tuple[str, str]]:
+    """`(job id, destination)` of jobs that owe `min_sats` or more and know where to."""
+    return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file, min_sats)]
 
 
 async def reject_on_file(pool: Pool, job_id: str, destination: str, why: str) -> None:

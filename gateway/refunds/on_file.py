@@ -28,6 +28,8 @@ class OnFile:
     node: Node
     fee_limit: FeeLimit
     rules: DestinationRules
+    min_sats: int
+    """Less than this waits."""
     wake: asyncio.Event
     _silent: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Of jobs whose address does not answer: asked again at this time of the loop's clock; the last delay."""
@@ -36,7 +38,7 @@ class OnFile:
         """Until cancelled."""
         slots = asyncio.Semaphore(AT_ONCE)
         while True:
-            due = await jobs_with_destination(self.pool)
+            due = await jobs_with_destination(self.pool, self.min_sats)
             now = asyncio.get_running_loop().time()
             self._silent = {job_id: self._silent[job_id] for job_id, _ in due if job_id in self._silent}
             ready = [item for item in due if self._silent.get(item[0], (0.0, 0.0))[0] <= now]
@@ -56,10 +58,12 @@ class OnFile:
                 if destination is None:
                     return
                 await refuse_used(self.node, destination.request)
-                await claim(self.pool, job_id, destination, self.fee_limit)
+                await claim(self.pool, job_id, destination, self.fee_limit, self.min_sats)
             except NodeUnavailable as error:
                 log.debug("a destination on file waits for the node: %s", error, extra={"job_id": job_id})
             except Problem as problem:
+                if problem.type is problems.REFUND_BELOW_MINIMUM:
+                    return
                 if problem.type is problems.DESTINATION_UNREACHABLE:
                     self._ask_later(job_id)
                     return

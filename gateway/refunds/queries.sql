@@ -29,10 +29,10 @@ update refunds set state = 'paying', attempt_id = $1, updated_at = now() where i
 update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
 
 -- name: due_on_file
--- Something is owed, nothing is under way, and the payer said where to.
+-- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
 select job.id, job.refund_to from jobs job
 where job.refund_to is not null and job.refund_to_error is null
-  and exists (select from refunds where refunds.job_id = job.id and refunds.state = 'pending')
+  and (select sum(amount_sats) from refunds where refunds.job_id = job.id and refunds.state = 'pending') >= $1
   and not exists (select from refund_attempts attempt where attempt.job_id = job.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
 order by job.updated_at limit 100

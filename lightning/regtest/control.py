@@ -192,10 +192,18 @@ class NodeControl:
         amount_msat: int | None = None,
         preimage: bytes | None = None,
         amp: bool = False,
+        description_hash: bytes = b"",
     ) -> str:
         """A BOLT11 string; `amount_sats` of 0 leaves the amount to the payer."""
         amount = {"value_msat": amount_msat} if amount_msat is not None else {"value": amount_sats}
-        request = ln.Invoice(memo=memo, expiry=expiry_s, r_preimage=preimage or b"", is_amp=amp, **amount)
+        request = ln.Invoice(
+            memo=memo,
+            expiry=expiry_s,
+            r_preimage=preimage or b"",
+            is_amp=amp,
+            description_hash=description_hash,
+            **amount,
+        )
         return str(self._call(self._lightning.AddInvoice, request).payment_request)
 
     def hold_invoice(
@@ -399,6 +407,7 @@ class AsyncControl:
         amount_msat: int | None = None,
         preimage: bytes | None = None,
         amp: bool = False,
+        description_hash: bytes = b"",
     ) -> str:
         """See NodeControl.invoice."""
         return await self._run(
@@ -409,6 +418,7 @@ class AsyncControl:
             amount_msat=amount_msat,
             preimage=preimage,
             amp=amp,
+            description_hash=description_hash,
         )
 
     async def hold_invoice(
