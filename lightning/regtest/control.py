@@ -252,8 +252,8 @@ class NodeControl:
         return self._call(self._lightning.DecodePayReq, ln.PayReqString(pay_req=payment_request))
 
     def list_payments(self) -> list[Payment]:
-        """All, also failed and pending ones, oldest first."""
-        request = ln.ListPaymentsRequest(include_incomplete=True, max_payments=0)
+        """All, also failed and pending ones, oldest first. LND reads 0 as a hundred."""
+        request = ln.ListPaymentsRequest(include_incomplete=True, max_payments=100_000)
         return [_payment(payment) for payment in self._call(self._lightning.ListPayments, request).payments]
 
     def payment(self, payment_hash: bytes, timeout_s: float = CALL_TIMEOUT_S) -> Payment | None:
