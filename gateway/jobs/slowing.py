@@ -39,7 +39,8 @@ async def count_failure(conn: Connection, job: Any) -> None:
 
 async def count_success(conn: Connection, job: Any) -> None:
     """Work that is done halves what was counted."""
-    await conn.execute(_q.count_success, *_subjects(job))
+    if await conn.fetch(_q.lock_failures, *_subjects(job)):
+        await conn.execute(_q.count_success, *_subjects(job))
 
 
 def _subjects(job: Any) -> tuple[list[str], list[str]]:

@@ -10,6 +10,11 @@ on conflict (kind, subject) do update set
     failures = case when known.last_failed_at < now() - interval '1 day' then 1 else known.failures + 1 end,
     last_failed_at = now()
 
+-- name: lock_failures
+-- In the order of count_failure, so that the two can not deadlock.
+select from work_failures known join unnest($1::text[], $2::text[]) as done (kind, subject) using (kind, subject)
+order by known.kind, known.subject for update of known
+
 -- name: count_success
 with forgotten as (
     delete from work_failures known using unnest($1::text[], $2::text[]) as done (kind, subject)
