@@ -375,3 +375,12 @@ async def test_the_cap_on_all_open_invoices(web: Web, monkeypatch: pytest.Monkey
     monkeypatch.setattr(OpenInvoices, "counted", lambda self, count: None)
     status, problem = await web.call("POST", "/api/jobs", {"work": "echo", "input": {}})
     assert (status, problem["code"]) == (429, "too_many_open_invoices")
+
+
+async def test_donations_count_against_the_cap_on_all_open_invoices(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenInvoices, "counted", lambda self, count: None)
+    web.gateway.open_invoices.count = web.gateway.settings.open_invoices_total - 1
+    status, _ = await web.call("POST", "/api/pool/donations", {"amountSats": 5})
+    assert status == 201
+    status, problem = await web.call("POST", "/api/pool/donations", {"amountSats": 5})
+    assert (status, problem["code"]) == (429, "too_many_open_invoices")
