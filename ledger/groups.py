@@ -11,12 +11,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+import asyncpg
+
 from ledger.database import DATABASE_AWAY, Connection, Pool
 
 A = TypeVar("A")
 R = TypeVar("R")
 
 MAX_GROUP = 256
+TRIED_AGAIN = (*DATABASE_AWAY, asyncpg.UniqueViolationError)
+"""A unique violation: the first try of the same ask was still committing when this one looked for what stands."""
 
 
 class Groups(Generic[A, R]):
@@ -38,15 +42,21 @@ class Groups(Generic[A, R]):
 
     async def _lead(self) -> None:
         while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+            taken = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+            group = [(ask, answer) for ask, answer in taken if not answer.done()]  # nobody waits for the others
+            if not group:
+                continue
             try:
                 await self._commit(group)
             except BaseException as error:
+                if _is_stop(error):
+                    for _, answer in (*group, *self._waiting):
+                        answer.cancel()
+                    self._waiting.clear()
+                    raise
                 for _, answer in group:
                     if not answer.done():
-                        answer.set_exception(asyncio.CancelledError() if _is_stop(error) else error)
-                if _is_stop(error):
-                    raise
+                        answer.set_exception(error)
 
     async def _commit(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
         try:
@@ -63,7 +73,7 @@ class Groups(Generic[A, R]):
         try:
             try:
                 (result,) = await self._once([ask])
-            except DATABASE_AWAY:
+            except TRIED_AGAIN:
                 (result,) = await self._once([ask])
         except Exception as error:  # noqa: BLE001 - handed to the caller, who translates it
             if not answer.done():

@@ -19,14 +19,14 @@ from gateway.context import GATEWAY, Gateway
 from gateway.identity import identify, record_event
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
-from gateway.jobs.create import Creation, NewJob, PlannedInvoice
+from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice
 from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import claim, keep_address, owed_sats
 from gateway.refunds.destination import Destination, refuse_used, resolve_destination
-from ledger.database import DATABASE_AWAY, Connection
+from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 P = TypeVar("P")
@@ -67,8 +67,7 @@ async def create_job(request: web.Request) -> web.Response:
     caller = await identify(gateway, request, raw)
     pubkey = caller.pubkey if caller else None
 
-    async def also(conn: Connection) -> None:
-        await record_event(conn, caller)
+    also = Also(caller.event_id, lambda conn: record_event(conn, caller)) if caller and caller.event_id else None
 
     async def prepare() -> Priced:
         return await price(gateway.catalogue, asked.work, asked.input)
@@ -126,7 +125,7 @@ async def buy(
     *,
     resumed: bool = False,
     pubkey: str | None = None,
-    also: Callable[[Connection], Awaitable[None]] | None = None,
+    also: Also | None = None,
 ) -> JobView:
     """Store the job, open its invoice at LND. Raises Problem; NodeUnavailable leaves a job that can be resumed."""
     if refund_to is not None:
@@ -148,12 +147,10 @@ async def buy(
     return await create.open_at_node(gateway.pool, gateway.node, planned)
 
 
-async def _stored(
-    gateway: Gateway, job: NewJob, *, resumed: bool, also: Callable[[Connection], Awaitable[None]] | None
-) -> PlannedInvoice | None:
+async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool, also: Also | None) -> PlannedInvoice | None:
     """What is to be opened at LND; None: nothing, the job is there as it should be. Raises Problem."""
     if resumed and await gateway.pool.fetchval("select true from jobs where id = $1", job.id):
-        return await _resumed(gateway, job)
+        return await _resumed(gateway, job, also)
     if gateway.open_invoices.count >= gateway.settings.open_invoices_total:
         raise Problem(
             problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
@@ -162,15 +159,18 @@ async def _stored(
     if isinstance(sale, Problem):
         raise sale
     if sale.stood:
-        return await _resumed(gateway, job)
+        return await _resumed(gateway, job, also)
     if sale.planned is not None:
         gateway.open_invoices.opened()
     return sale.planned
 
 
-async def _resumed(gateway: Gateway, job: NewJob) -> PlannedInvoice | None:
+async def _resumed(gateway: Gateway, job: NewJob, also: Also | None) -> PlannedInvoice | None:
     """The job stands already (an interrupted request, a commit of unknown outcome): go on where that one stopped."""
     async with gateway.pool.acquire() as conn, conn.transaction():
+        if also is not None:
+            with contextlib.suppress(Problem):  # the same event again is this very request; a new one is used up now
+                await also.run(conn)
         await conn.execute("select from jobs where id = $1 for no key update", job.id)
         return await create.resume_invoice(conn, job, gateway.invoice_limits)
 

@@ -75,13 +75,27 @@ def plan_invoice(amount_sats: int, memo: str, expiry_s: int) -> PlannedInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Also:
+    """Something more for the same transaction; a Problem that it raises refuses this sale alone.
+
+    `locks` names the row that it locks: a group takes them in order, so that two groups can not deadlock.
+    """
+
+    locks: str
+    run: Callable[[Connection], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Creation:
     """One sale, as it waits for its group."""
 
     job: NewJob
     limits: InvoiceLimits
-    also: Callable[[Connection], Awaitable[None]] | None = None
-    """Something more for the same transaction; a Problem that it raises refuses this sale alone."""
+    also: Also | None = None
+
+    @property
+    def locks(self) -> str:
+        return self.also.locks if self.also else ""
 
     @property
     def ask(self) -> Ask | None:
@@ -110,11 +124,12 @@ async def create_group(conn: Connection, creations: Sequence[Creation], rules: R
     paused = await slowing.pauses(
         conn, [s for c in creations for s in (address_subject(c.job.client_address), c.job.pubkey) if s]
     )
-    for place, creation in enumerate(creations):
+    for place, creation in sorted(enumerate(creations), key=lambda placed: placed[1].locks):
         if creation.job.id in standing:
             answers[place] = Created(None, stood=True)
         elif refused := await _refusal(conn, creation, paused, room):
             answers[place] = refused
+    await _find_late(conn, creations, answers)
     going = [(place, c) for place, c in enumerate(creations) if place not in answers]
     decisions = await _decide(conn, [c for _, c in going], rules)
     stored: list[tuple[Creation, Decision, PlannedInvoice | None]] = []
@@ -126,6 +141,14 @@ async def create_group(conn: Connection, creations: Sequence[Creation], rules: R
         answers[place] = Created(planned)
     await _store(conn, stored)
     return [answers[place] for place in range(len(creations))]
+
+
+async def _find_late(conn: Connection, creations: Sequence[Creation], answers: dict[int, Sale]) -> None:
+    """A refusal may have waited for this very sale, whose COMMIT was under way (its event is used up: by itself)."""
+    refused = {creations[place].job.id: place for place, sale in answers.items() if isinstance(sale, problems.Problem)}
+    if refused:
+        for row in await conn.fetch(_q.existing_jobs, list(refused)):
+            answers[refused[row["id"]]] = Created(None, stood=True)
 
 
 async def _room(conn: Connection, creations: Sequence[Creation]) -> dict[ClientAddress, int]:
@@ -152,7 +175,7 @@ async def _refusal(
         )
     if creation.also is not None:
         try:
-            await creation.also(conn)
+            await creation.also.run(conn)
         except problems.Problem as problem:
             return problem
     room[job.client_address] -= 1

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
 import pytest
 
+from gateway.identity import record_event
+from gateway.identity.caller import Caller
 from gateway.ids import new_id
-from gateway.jobs.create import Created, Creation, InvoiceLimits, NewJob, Sale, create_group
+from gateway.jobs.create import Also, Created, Creation, InvoiceLimits, NewJob, Sale, create_group
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
 from ledger.groups import Groups
+from tests.nostr import Signer, header
 from tests.web.conftest import Web
 
 
@@ -73,4 +77,115 @@ async def test_a_sale_whose_commit_is_unknown_still_answers_its_invoice(
     job = await web.buy("echo", {"cost": 5})
     web.pay(job)
     await web.until(job, state="complete")
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+
+
+def bought_with(event_id: str, job_id: str) -> Creation:
+    async def run(conn: Connection) -> None:
+        await record_event(conn, Caller("ab" * 32, event_id))
+
+    made = creation(job_id)
+    return Creation(made.job, made.limits, Also(event_id, run))
+
+
+async def try_alone(groups: Groups[Creation, Sale], made: Creation) -> Sale:
+    """The second half of a group's failure: its ask is tried by itself."""
+    answer: asyncio.Future[Sale] = asyncio.get_running_loop().create_future()
+    await groups._alone(made, answer)
+    return await answer
+
+
+async def until_waiting(pool: Pool, count: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while await pool.fetchval("select count(*) from pg_locks where not granted") < count:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("event_id", ["", "cd" * 32])
+async def test_a_retry_beside_its_own_commit_finds_the_sale(pool: Pool, event_id: str) -> None:
+    """The connection broke while the server was still committing: the retry waits for it and answers the sale."""
+    job_id = new_id()
+    made = bought_with(event_id, job_id) if event_id else creation(job_id)
+    groups = Groups(pool, apply)
+    async with pool.acquire() as conn:
+        first = conn.transaction()
+        await first.start()
+        await apply(conn, [made])
+        retry = asyncio.create_task(try_alone(groups, made))
+        await until_waiting(pool)
+        await first.commit()
+    result = await retry
+    assert isinstance(result, Created)
+    assert result.stood
+
+
+async def test_two_groups_with_the_same_events_do_not_deadlock(pool: Pool) -> None:
+    """Events are taken in one order, whatever the order of the sales: of two equal ones one is refused."""
+    events = ["1" * 64, "2" * 64]
+    started = asyncio.Barrier(2)
+
+    def slowly(event_id: str) -> Creation:
+        async def run(conn: Connection) -> None:
+            await record_event(conn, Caller("ab" * 32, event_id))
+            await asyncio.sleep(0.5)
+
+        made = creation(new_id())
+        return Creation(made.job, made.limits, Also(event_id, run))
+
+    async def group(event_ids: Sequence[str]) -> list[Sale]:
+        async with pool.acquire() as conn, conn.transaction():
+            await started.wait()
+            return await apply(conn, [slowly(event_id) for event_id in event_ids])
+
+    answers = await asyncio.gather(group(events), group(events[::-1]))
+    assert sum(isinstance(answer, Created) for pair in answers for answer in pair) == 2
+
+
+async def test_a_sale_for_which_nobody_waits_is_not_made(pool: Pool) -> None:
+    groups = Groups(pool, apply)
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("lock table jobs in access exclusive mode")
+        first = asyncio.create_task(groups.submit(creation(new_id())))
+        await until_waiting(pool)
+        gone = asyncio.create_task(groups.submit(creation(new_id())))
+        await asyncio.sleep(0)
+        gone.cancel()
+    assert isinstance(await first, Created)
+    assert isinstance(await groups.submit(creation(new_id())), Created)
+    assert await pool.fetchval("select count(*) from jobs") == 2
+
+
+async def test_a_group_that_is_stopped_leaves_nobody_waiting(pool: Pool) -> None:
+    groups = Groups(pool, apply)
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("lock table jobs in access exclusive mode")
+        first = asyncio.create_task(groups.submit(creation(new_id())))
+        await until_waiting(pool)
+        second = asyncio.create_task(groups.submit(creation(new_id())))
+        await asyncio.sleep(0)
+        assert groups._leader is not None
+        groups._leader.cancel()
+        _, waiting = await asyncio.wait({first, second}, timeout=5)
+    assert not waiting
+    assert isinstance(await groups.submit(creation(new_id())), Created)
+    assert await pool.fetchval("select count(*) from jobs") == 1
+
+
+async def test_an_event_that_resumes_a_sale_is_used_up(web: Web) -> None:
+    body, url = b'{"work":"echo","input":{}}', f"{web.url}/api/jobs"
+
+    async def post(content: str, key: str | None) -> int:
+        headers = {**header(Signer(12).call("POST", url, body, content=content, created_at=made_at))}
+        headers |= {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        async with web.http.post(url, data=body, headers=headers) as response:
+            return response.status
+
+    made_at, key = int(time.time()), "resumed-by-another-event"
+    web.node.lose_next_answer()
+    assert await post("first", key) == 503
+    web.node.lose_next_answer()
+    assert await post("first", key) == 503  # the very same request: resumed, not taken for a replay
+    assert await post("second", key) == 201
+    assert await post("first", None) == 401
+    assert await post("second", None) == 401
     assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
