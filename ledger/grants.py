@@ -52,10 +52,11 @@ class Ask:
     address: Address
     estimate_sats: int
     request_hash: bytes
+    day_keys: tuple[DayKey, DayKey, DayKey] = field(init=False, repr=False, compare=False)
+    """Made with the ask, so that nothing is spelled out while a group holds its locks."""
 
-    @property
-    def day_keys(self) -> tuple[DayKey, DayKey, DayKey]:
-        return day_keys(self.address, self.pubkey)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "day_keys", day_keys(self.address, self.pubkey))
 
 
 @dataclass(slots=True)

@@ -1,6 +1,11 @@
 -- name: know_identities
--- Whoever asks is known from then on. Sorted by the caller, so that two first asks can not deadlock.
-insert into identities (pubkey) select unnest($1::text[]) on conflict do nothing
+-- Whoever asks is known from then on. Sorted by the caller, so that two first asks can not deadlock; who is known
+-- already is only read, because most of a group is, and an insert that conflicts costs several times a look.
+insert into identities (pubkey)
+select wanted.pubkey from unnest($1::text[]) with ordinality as wanted (pubkey, place)
+where not exists (select from identities known where known.pubkey = wanted.pubkey)
+order by wanted.place
+on conflict do nothing
 
 -- name: lock_identities
 select pubkey, paid_sats, operator_tier, blocked,
@@ -15,8 +20,10 @@ from identities where pubkey = any($1::text[])
 -- name: open_days
 -- Lock what is not there yet: rows of zero, in the order in which they are locked.
 insert into gate_days (kind, subject, day)
-select kind, subject, $3 from unnest($1::text[], $2::text[]) as wanted (kind, subject)
-order by kind, subject
+select wanted.kind, wanted.subject, $3 from unnest($1::text[], $2::text[]) as wanted (kind, subject)
+where not exists (select from gate_days open
+    where open.kind = wanted.kind and open.subject = wanted.subject and open.day = $3)
+order by wanted.kind, wanted.subject
 on conflict do nothing
 
 -- name: lock_days
