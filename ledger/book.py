@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ledger import sql
 from ledger.database import Connection
@@ -65,6 +66,11 @@ async def kept_balances(conn: Connection, codes: Sequence[str]) -> dict[str, Msa
     """Balances of limited accounts as they are kept in their rows: no summing."""
     rows = await conn.fetch(_q.kept_balances, list(codes))
     return {row["code"]: Msat(row["balance_msat"]) for row in rows}
+
+
+async def moves(conn: Connection, code: str, limit: int) -> list[Any]:
+    """`cause_kind, into_it, amount_msat, created_at` of the newest transfers of one account."""
+    return list(await conn.fetch(_q.moves, code, limit))
 
 
 async def balances(conn: Connection) -> dict[str, Msat]:

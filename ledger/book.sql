@@ -47,3 +47,8 @@ from (
 ) as summed
 group by split_part(code, ':', 1)
 order by 1
+
+-- name: moves
+-- What moved an account lately, without a word on whom.
+select cause_kind, credit = $1 as into_it, amount_msat, created_at
+from transfers where $1 in (debit, credit) order by id desc limit $2

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from ledger import book, free_tier, sql, transfers
 from ledger.database import Connection
-from ledger.free_tier import Decision, Facts, Rules, Serve, Used
+from ledger.free_tier import Decision, Facts, Rules, Serve, Tier, Used
 from ledger.money import sats_to_msat, whole_sats
 from ledger.transfers import POOL, POOL_RESERVED
 
@@ -71,15 +71,8 @@ class World:
     taken: list[tuple[Ask, int]] = field(default_factory=list)
 
     def facts(self, ask: Ask) -> Facts:
-        known = self.identities.get(ask.pubkey)
         address, identity, pool = (self.days.get(key, Used()) for key in ask.day_keys)
-        tier = free_tier.tier_of(
-            self.rules.tiers,
-            paid_sats=known["paid_sats"] if known else 0,
-            days_known=known["days_known"] if known else 0,
-            operator_tier=known["operator_tier"] if known else None,
-        )
-        blocked = bool(known and known["blocked"])
+        tier, blocked = rank_of(self.identities.get(ask.pubkey), self.rules)
         caps = (self.rules.address_cap_sats, self.rules.pool_cap_sats)
         return Facts(tier, blocked, identity, address, pool, self.pool_balance_sats, *caps)
 
@@ -89,6 +82,19 @@ class World:
             self.days[key] = Used(used.absorbed_sats, used.reserved_sats + sats)
         self.pool_balance_sats -= sats
         self.taken.append((ask, sats))
+
+
+def rank_of(known: Any | None, rules: Rules) -> tuple[Tier | None, bool]:
+    """`(tier, blocked)` of an identity's row; one that was never seen (None) stands where a new one does. Pure."""
+    if known is None:
+        return free_tier.tier_of(rules.tiers, paid_sats=0, days_known=0, operator_tier=None), False
+    tier = free_tier.tier_of(
+        rules.tiers,
+        paid_sats=known["paid_sats"],
+        days_known=known["days_known"],
+        operator_tier=known["operator_tier"],
+    )
+    return tier, known["blocked"]
 
 
 async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[Decision]:
@@ -168,6 +174,11 @@ async def record_grant(
 async def recognise_charge(conn: Connection, pubkey: str, charge_sats: int) -> None:
     """Sats that a user was really charged raise their tier. Locks the identity: call it before days and accounts."""
     await conn.execute(_q.recognise_charge, pubkey, charge_sats)
+
+
+async def identity(conn: Connection, pubkey: str) -> Any | None:
+    """For views: the row of a known identity."""
+    return await conn.fetchrow(_q.read_identities, [pubkey])
 
 
 async def used_today(conn: Connection, key: DayKey) -> Used:

@@ -151,10 +151,7 @@ async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool, also: Also | 
     """What is to be opened at LND; None: nothing, the job is there as it should be. Raises Problem."""
     if resumed and await gateway.pool.fetchval("select true from jobs where id = $1", job.id):
         return await _resumed(gateway, job, also)
-    if gateway.open_invoices.count >= gateway.settings.open_invoices_total:
-        raise Problem(
-            problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
-        )
+    gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
     sale = await gateway.sales.submit(Creation(job, gateway.invoice_limits, also))
     if isinstance(sale, Problem):
         raise sale

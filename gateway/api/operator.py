@@ -24,9 +24,8 @@ from gateway.execution.queue import enqueue
 from gateway.ids import new_id
 from gateway.problems import Problem
 from gateway.reconcile.run import reconcile
-from ledger import book, sql, transfers
+from ledger import book, grants, sql, transfers
 from ledger.book import CauseConflict
-from ledger.free_tier import tier_of
 from ledger.money import sats_to_msat
 
 _q = sql.load("gateway.api", "operator.sql")
@@ -81,12 +80,7 @@ async def operator_identity(request: web.Request) -> web.Response:
     )
     if row is None:
         raise RuntimeError("an upsert answers its row")
-    tier = tier_of(
-        gateway.rules.tiers,
-        paid_sats=row["paid_sats"],
-        days_known=row["days_known"],
-        operator_tier=row["operator_tier"],
-    )
+    tier, _ = grants.rank_of(row, gateway.rules)
     view = OperatorIdentityView(
         pubkey=pubkey,
         tier=tier.name if tier else None,

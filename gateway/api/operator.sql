@@ -41,11 +41,6 @@ where $1::text is null
    or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1)
 order by refund.created_at desc, refund.id desc limit $2
 
--- name: pool_book
--- What moved the pool lately, without a word on whom.
-select cause_kind, debit, credit, amount_msat, created_at
-from transfers where 'pool' in (debit, credit) order by id desc limit 100
-
 -- name: refund_to_retry
 select refund.state, job.refund_to from refunds refund join jobs job on job.id = refund.job_id where refund.id = $1
 

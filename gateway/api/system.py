@@ -70,10 +70,7 @@ async def donate_to_pool(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, _ = await read_model(request, DonationRequest)
     address = client_address(request, gateway.settings.trusted_proxies)
-    if gateway.open_invoices.count >= gateway.settings.open_invoices_total:
-        raise Problem(
-            problems.TOO_MANY_INVOICES, "The gateway has no room for more just now.", headers={"Retry-After": "60"}
-        )
+    gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
     memo = gateway.memo("Donation to the free pool")
     invoice = await donate(gateway.pool, gateway.node, asked.amount_sats, address, memo, gateway.invoice_limits)
     gateway.open_invoices.opened()

@@ -1,4 +1,4 @@
-"""The second half of `demo`: somebody known to the gateway buys, and the free pool pays a part. Who paid what."""
+"""What the second half of `demo` needs: a signed call, a tier whose price the pool shares, and the pool in words."""
 
 from __future__ import annotations
 

@@ -187,7 +187,10 @@ def bench() -> None:
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=8, show_default=True, help="For each of the four.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def bench_gate(seconds: float, as_json: bool) -> None:
-    """Decisions a second: the usual way, ours, and plain inserts as the disk's limit."""
+    """Decisions a second of the gate.
+
+    The usual way, ours, and plain inserts as the disk's limit, on one server in one run.
+    """
     from gateway.cli.bench import bench_gate as run_bench
 
     run(run_bench(settings(), seconds=seconds, as_json=as_json))

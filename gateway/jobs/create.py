@@ -151,6 +151,12 @@ async def _find_late(conn: Connection, creations: Sequence[Creation], answers: d
             answers[refused[row["id"]]] = Created(None, stood=True)
 
 
+def too_many_unpaid(limits: InvoiceLimits) -> problems.Problem:
+    """The address has as many open invoices as one may have."""
+    detail = f"{limits.open_per_address} invoices to your address are unpaid. Pay one, cancel one, or wait."
+    return problems.Problem(problems.TOO_MANY_INVOICES, detail, headers={"Retry-After": "60"})
+
+
 async def _room(conn: Connection, creations: Sequence[Creation]) -> dict[ClientAddress, int]:
     """How many more invoices each address may open. Soft: processes that race may pass the cap by their own number."""
     cap = max(c.limits.open_per_address for c in creations)
@@ -168,11 +174,7 @@ async def _refusal(
         detail = f"The work you bought failed several times in a row. Try again in {wait_s} s; nothing was charged."
         return problems.Problem(problems.SLOWED, detail, headers={"Retry-After": str(wait_s)})
     if room[job.client_address] <= 0:
-        return problems.Problem(
-            problems.TOO_MANY_INVOICES,
-            f"{creation.limits.open_per_address} invoices to your address are unpaid. Pay one, cancel one, or wait.",
-            headers={"Retry-After": "60"},
-        )
+        return too_many_unpaid(creation.limits)
     if creation.also is not None:
         try:
             await creation.also.run(conn)
@@ -210,33 +212,26 @@ async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, Pl
         [job.pubkey for job in jobs],
         [job.request_hash if job.pubkey else None for job in jobs],
     )
-    planned = [(creation.job, invoice) for creation, _, invoice in stored if invoice is not None]
-    if planned:
-        await conn.execute(
-            _q.insert_invoices,
-            [invoice.payment_hash for _, invoice in planned],
-            [invoice.preimage for _, invoice in planned],
-            [job.id for job, _ in planned],
-            [job.client_address for job, _ in planned],
-            [invoice.amount_msat for _, invoice in planned],
-            [invoice.memo for _, invoice in planned],
-            [invoice.expiry_s for _, invoice in planned],
-        )
+    await store_invoices(conn, [(c.job.id, c.job.client_address, invoice) for c, _, invoice in stored if invoice])
     for job, starts in zip(jobs, free, strict=True):
         if starts:
             await enqueue(conn, job.id)
 
 
-async def store_invoice(conn: Connection, planned: PlannedInvoice, job_id: str, address: ClientAddress) -> None:
+async def store_invoices(conn: Connection, planned: Sequence[tuple[str, ClientAddress, PlannedInvoice]]) -> None:
+    """Planned invoices of jobs, as `(job id, client address, invoice)`; nothing to do for none."""
+    if not planned:
+        return
+    job_ids, addresses, invoices = zip(*planned, strict=True)
     await conn.execute(
-        _q.insert_invoice,
-        planned.payment_hash,
-        planned.preimage,
-        job_id,
-        address,
-        planned.amount_msat,
-        planned.memo,
-        planned.expiry_s,
+        _q.insert_invoices,
+        [invoice.payment_hash for invoice in invoices],
+        [invoice.preimage for invoice in invoices],
+        job_ids,
+        addresses,
+        [invoice.amount_msat for invoice in invoices],
+        [invoice.memo for invoice in invoices],
+        [invoice.expiry_s for invoice in invoices],
     )
 
 
@@ -254,7 +249,7 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
     if not amount_sats:
         return None
     planned = plan_invoice(amount_sats, job.memo, limits.expiry_s)
-    await store_invoice(conn, planned, job.id, job.client_address)
+    await store_invoices(conn, [(job.id, job.client_address, planned)])
     return planned
 
 

@@ -60,7 +60,7 @@ def on_settlement(state: JobState, amount_msat: int, paid_msat: int) -> OnSettle
     """A settled invoice is always honoured: the work runs, or a refund is owed. Terminal states never reopen."""
     if state is JobState.AWAITING_WORK_PAYMENT and paid_msat >= amount_msat:
         return StartWork()
-    return OweBack(whole_sats(paid_msat), sub_sat_rest(paid_msat))
+    return on_work_failed(paid_msat)
 
 
 # --- the work ended ----------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def on_work_done(*, estimate_sats: int, reserved_sats: int, paid_msat: int, mete
 
 
 def on_work_failed(paid_msat: int) -> OweBack:
-    """Work that fails costs nothing: everything paid is owed back."""
+    """Work that fails, or can not be had, costs nothing: everything paid is owed back."""
     return OweBack(whole_sats(paid_msat), sub_sat_rest(paid_msat))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gateway import problems
 from gateway.api.models import InvoiceView
-from gateway.jobs.create import ClientAddress, InvoiceLimits, plan_invoice
+from gateway.jobs.create import ClientAddress, InvoiceLimits, plan_invoice, too_many_unpaid
 from ledger import sql
 from ledger.database import Pool
 from lightning.node import Node
@@ -28,11 +27,7 @@ async def donate(
         limits.open_per_address,
     )
     if stored is None:
-        raise problems.Problem(
-            problems.TOO_MANY_INVOICES,
-            f"{limits.open_per_address} invoices to your address are unpaid. Pay one, or wait.",
-            headers={"Retry-After": "60"},
-        )
+        raise too_many_unpaid(limits)
     invoice = await node.add_invoice(planned.preimage, planned.amount_msat, planned.memo, planned.expiry_s)
     await pool.execute(_q.record_open, planned.payment_hash, invoice.payment_request, invoice.expires_at)
     return InvoiceView(

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from gateway.context import Gateway
 from gateway.jobs.create import ClientAddress
 from gateway.jobs.price import Priced
-from ledger import grants, sql
-from ledger.free_tier import Decision, Used, decide_without_identity, tier_of
+from ledger import grants
+from ledger.free_tier import Decision, Used, decide_without_identity
 from ledger.grants import Ask
 
-_q = sql.load("ledger", "grants.sql")
 _NOTHING = bytes(32)
 
 
@@ -40,14 +39,8 @@ async def dry_run(gateway: Gateway, pubkey: str | None, address: ClientAddress, 
 async def standing(gateway: Gateway, pubkey: str) -> Standing:
     """Tier and what is left today; a key that was never seen stands where a new one does."""
     async with gateway.pool.acquire() as conn:
-        known = await conn.fetchrow(_q.read_identities, [pubkey])
+        known = await grants.identity(conn, pubkey)
         used = await grants.used_today(conn, ("identity", pubkey))
-    tier = tier_of(
-        gateway.rules.tiers,
-        paid_sats=known["paid_sats"] if known else 0,
-        days_known=known["days_known"] if known else 0,
-        operator_tier=known["operator_tier"] if known else None,
-    )
-    blocked = bool(known and known["blocked"])
+    tier, blocked = grants.rank_of(known, gateway.rules)
     limit_sats = 0 if tier is None or blocked else tier.daily_limit_sats
     return Standing(pubkey, "blocked" if blocked else tier.name if tier else None, limit_sats, used)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway import problems
+from gateway.problems import Problem
+
 
 @dataclass(slots=True)
 class OpenInvoices:
@@ -13,6 +16,12 @@ class OpenInvoices:
 
     def counted(self, count: int) -> None:
         self.count = count
+
+    def refuse_above(self, total: int) -> None:
+        """Raises Problem: as many are open, all together, as may be."""
+        if self.count >= total:
+            detail = "The gateway has no room for more just now."
+            raise Problem(problems.TOO_MANY_INVOICES, detail, headers={"Retry-After": "60"})
 
     def opened(self) -> None:
         self.count += 1

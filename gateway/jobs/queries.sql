@@ -22,11 +22,6 @@ select hash, preimage, 'work', job_id, address, msat, memo, now() + make_interva
 from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[])
     as planned (hash, preimage, job_id, address, msat, memo, expiry_s)
 
--- name: insert_invoice
--- The preimage is stored first: an answer of LND that is lost can be asked for again.
-insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
-values ($1, $2, 'work', $3, $4, $5, $6, now() + make_interval(secs => $7))
-
 -- name: open_invoice
 -- What LND answered. A settlement that was quicker has set a later state, which stays. Answers the job as the
 -- block `job` does: one that was just created owes nothing yet.

@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.ids import new_id
-from gateway.jobs.decisions import DRAINED, JobState, StartWork, on_settlement
+from gateway.jobs.decisions import DRAINED, JobState, StartWork, on_settlement, on_work_failed
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules, Serve
 from ledger.grants import Ask
-from ledger.money import sats_to_msat, sub_sat_rest, whole_sats
+from ledger.money import sats_to_msat
 from lightning.types import Invoice, InvoiceState
 
 _q = sql.load("gateway.jobs")
@@ -86,10 +86,10 @@ async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue,
     if starts:
         await conn.execute(_q.fail_unfunded, job_id, DRAINED)
         cause = f"drained:{job_id}"
-    refund_sats, sub_sat_msat = whole_sats(paid_msat), sub_sat_rest(paid_msat)
-    owed = transfers.owed_back(cause, job_id, sats_to_msat(refund_sats), sub_sat_msat)
+    back = on_work_failed(paid_msat) if isinstance(decision, StartWork) else decision
+    owed = transfers.owed_back(cause, job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat)
     await book.post(conn, [*settled, *owed])
-    await owe(conn, job_id, cause, refund_sats)
+    await owe(conn, job_id, cause, back.refund_sats)
     return Settlement.DRAINED if starts else Settlement.OWED_BACK
 
 

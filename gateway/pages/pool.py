@@ -9,9 +9,10 @@ from gateway.context import GATEWAY
 from gateway.jobs.gate import standing
 from gateway.pages.login import page_identity
 from gateway.pages.rendering import render
-from ledger import sql
+from ledger import book
+from ledger.transfers import POOL
 
-_q = sql.load("gateway.api", "operator.sql")
+SHOWN = 100
 
 WORDS = {
     "topup": "The operator gave",
@@ -25,15 +26,10 @@ WORDS = {
 async def show(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     pubkey = await page_identity(gateway, request)
-    rows = await gateway.pool.fetch(_q.pool_book)
+    async with gateway.pool.acquire() as conn:
+        rows = await book.moves(conn, POOL, SHOWN)
     moves = [
-        (
-            WORDS.get(row["cause_kind"], "Moved"),
-            row["created_at"],
-            row["credit"] == "pool",
-            row["amount_msat"],
-        )
-        for row in rows
+        (WORDS.get(row["cause_kind"], "Moved"), row["created_at"], row["into_it"], row["amount_msat"]) for row in rows
     ]
     context = {
         "pool": await pool_view(gateway),

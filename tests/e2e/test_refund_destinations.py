@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web as http_server
-from aiohttp.test_utils import TestServer
 
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.lnurl_wallet import Wallet, serving_wallet
 from tests.services import WorkService
-
-METADATA = '[["text/plain","refunds of ann"]]'
-
-
-@dataclass
-class Wallet:
-    """A Lightning Address whose invoices the payer's LND makes (LUD-06, LUD-16)."""
-
-    payer: AsyncControl
-    host: str = ""
-    invoices: list[str] = field(default_factory=list)
-
-    async def pay_request(self, _: http_server.Request) -> http_server.Response:
-        return http_server.json_response(
-            {
-                "tag": "payRequest",
-                "callback": f"http://{self.host}/callback",
-                "minSendable": 1000,
-                "maxSendable": 1_000_000,
-                "metadata": METADATA,
-            }
-        )
-
-    async def callback(self, request: http_server.Request) -> http_server.Response:
-        description_hash = hashlib.sha256(METADATA.encode()).digest()
-        amount_msat = int(request.query["amount"])
-        invoice = await self.payer.invoice(0, amount_msat=amount_msat, description_hash=description_hash)
-        self.invoices.append(invoice)
-        return http_server.json_response({"pr": invoice, "routes": []})
 
 
 @pytest_asyncio.fixture
 async def wallet(payer: AsyncControl) -> AsyncIterator[Wallet]:
-    wallet = Wallet(payer)
-    app = http_server.Application()
-    app.router.add_get("/.well-known/lnurlp/ann", wallet.pay_request)
-    app.router.add_get("/callback", wallet.callback)
-    async with TestServer(app, host="127.0.0.1") as server:
-        wallet.host = f"127.0.0.1:{server.port}"
+    """Its invoices are made by the payer's LND."""
+
+    async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
+        return await payer.invoice(0, amount_msat=amount_msat, description_hash=description_hash)
+
+    async with serving_wallet(make_invoice) as wallet:
         yield wallet
 
 

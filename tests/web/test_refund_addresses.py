@@ -3,73 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import bech32
 import pytest
 import pytest_asyncio
-from aiohttp import web as http_server
-from aiohttp.test_utils import TestServer
 
+from tests.lnurl_wallet import Wallet, serving_wallet
 from tests.web.conftest import Web
-
-METADATA = '[["text/plain","refunds of ann"]]'
-
-
-@dataclass
-class Wallet:
-    """Answers as LUD-06 says, but for what a test changes."""
-
-    web: Web
-    extra_msat: int = 0
-    description_hash: bytes = hashlib.sha256(METADATA.encode()).digest()
-    offer: dict[str, Any] = field(default_factory=dict)
-    redirect: str = ""
-    down: bool = False
-    host: str = ""
-    asked: int = 0
-
-    async def pay_request(self, _: http_server.Request) -> http_server.Response:
-        self.asked += 1
-        if self.down:
-            return http_server.Response(status=503)
-        offer = {
-            "tag": "payRequest",
-            "callback": f"http://{self.host}/callback",
-            "minSendable": 1000,
-            "maxSendable": 1_000_000,
-            "metadata": METADATA,
-        }
-        return http_server.json_response(offer | self.offer)
-
-    async def callback(self, request: http_server.Request) -> http_server.Response:
-        if self.redirect:
-            return http_server.Response(status=302, headers={"Location": self.redirect})
-        amount_msat = int(request.query["amount"]) + self.extra_msat
-        invoice = self.web.node.foreign_invoice(amount_msat, description_hash=self.description_hash)
-        return http_server.json_response({"pr": invoice, "routes": []})
-
-    @property
-    def address(self) -> str:
-        return f"ann@{self.host}"
-
-    @property
-    def lnurl(self) -> str:
-        url = f"http://{self.host}/.well-known/lnurlp/ann"
-        return str(bech32.bech32_encode("lnurl", bech32.convertbits(url.encode(), 8, 5))).upper()
 
 
 @pytest_asyncio.fixture
 async def wallet(web: Web) -> AsyncIterator[Wallet]:
-    wallet = Wallet(web)
-    app = http_server.Application()
-    app.router.add_get("/.well-known/lnurlp/ann", wallet.pay_request)
-    app.router.add_get("/callback", wallet.callback)
-    async with TestServer(app, host="127.0.0.1") as server:
-        wallet.host = f"127.0.0.1:{server.port}"
+    async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
+        return web.node.foreign_invoice(amount_msat, description_hash=description_hash)
+
+    async with serving_wallet(make_invoice) as wallet:
         yield wallet
 
 
