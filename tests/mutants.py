@@ -24,6 +24,10 @@ SETTLE = "tests/web/test_settlement.py::"
 RECONCILE = "tests/web/test_reconcile.py::"
 LEASES = "gateway/refunds/queries.sql"
 DECISIONS = "gateway/refunds/decisions.py"
+FREE_TIER = "ledger/free_tier.py"
+POLICY = "tests/unit/test_free_tier.py::"
+JOBS = "tests/web/test_free_tier_jobs.py::"
+SALES = "tests/web/test_sales_in_groups.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,84 @@ MUTANTS = (
         '"nodeMsat": totals and totals.node_msat',
         '"nodeMsat": totals.node_msat if totals else 0',
         RECONCILE + "test_an_unreachable_node_is_unknown_and_never_zero",
+    ),
+    Mutant(
+        "the largest bound decides",
+        FREE_TIER,
+        "min(bounds, key=",
+        "max(bounds, key=",
+        POLICY + "test_the_policy",
+    ),
+    Mutant(
+        "what is reserved does not count",
+        FREE_TIER,
+        "return self.absorbed_sats + self.reserved_sats",
+        "return self.absorbed_sats",
+        POLICY + "test_the_policy",
+    ),
+    Mutant("a blocked key is served", FREE_TIER, "if facts.blocked:", "if False:", POLICY + "test_the_policy"),
+    Mutant(
+        "a part that the pool can not pay is reserved",
+        FREE_TIER,
+        "return 0 < absorb_sats <= most_absorbable(facts, estimate_sats)[0]",
+        "return 0 < absorb_sats",
+        POLICY + "test_at_payment_exactly_the_advised_absorb_or_nothing",
+    ),
+    Mutant(
+        "a group spends the pool twice",
+        "ledger/grants.py",
+        "        self.pool_balance_sats -= sats\n",
+        "",
+        "tests/db/test_gate_model.py::test_the_gate_does_as_the_model[0]",
+    ),
+    Mutant(
+        "over-reservation stays set aside",
+        "ledger/grants.py",
+        "over_sats = reserved_absorbed_sats - actual_absorbed_sats",
+        "over_sats = 0",
+        "tests/db/test_gate_model.py::test_the_gate_does_as_the_model[0]",
+    ),
+    Mutant(
+        "a drained pool starts the work all the same",
+        "gateway/jobs/settle.py",
+        'job["serve"] != Serve.PARTIAL or await',
+        'job["serve"] == Serve.PARTIAL or await',
+        JOBS + "test_a_pool_drained_at_payment_fails_the_job_and_owes_all",
+    ),
+    Mutant(
+        "failed work keeps its reservation",
+        "gateway/jobs/finish.py",
+        'if job["serve"] != Serve.GATE:\n            await grants.release_reservation',
+        "if False:\n            await grants.release_reservation",
+        JOBS + "test_free_work_that_fails_releases_all",
+    ),
+    Mutant(
+        "a committed sale is not found again",
+        "gateway/jobs/create.py",
+        "if creation.job.id in standing:",
+        "if False:",
+        SALES + "test_what_was_committed_without_an_answer_is_found_again",
+    ),
+    Mutant(
+        "a retry beside its own commit gives up",
+        "ledger/groups.py",
+        "except TRIED_AGAIN:",
+        "except ZeroDivisionError:",
+        SALES + "test_a_retry_beside_its_own_commit_finds_the_sale",
+    ),
+    Mutant(
+        "a signed event buys twice",
+        "gateway/identity/caller.py",
+        "if await conn.fetchval(_q.record_event, caller.event_id) is None:",
+        "if await conn.fetchval(_q.record_event, caller.event_id) is False:",
+        JOBS + "test_an_event_is_accepted_once",
+    ),
+    Mutant(
+        "failing work slows nobody",
+        "gateway/jobs/slowing.py",
+        "FREE_FAILURES = 5",
+        "FREE_FAILURES = 500",
+        JOBS + "test_buyers_whose_work_keeps_failing_wait",
     ),
 )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,22 +17,27 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit import all_invariants
+from gateway.catalogue import load_catalogue
 from gateway.execution.queue import enqueue
 from gateway.reconcile.run import reconcile
+from ledger import book, transfers
 from ledger.audit import find_violations
 from ledger.database import Pool
 from ledger.free_tier import Rules
+from ledger.transfers import POOL, POOL_RESERVED
 from lightning.bolt11 import read
 from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.crash import AT_FILE, MONEY, SEEN_FILE
 from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.nostr import Signer, header
 from tests.services import WorkService
 
 SAMPLED = ("claim", "advance")
 """Of these every second point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 TIMEOUT_S = 90
+POOL_SATS = 100_000
 ROOT = Path(__file__).parents[2]
 
 
@@ -43,9 +50,12 @@ class Victim:
     seen: Path
     pool: Pool
     node: LndNode
+    rules: Rules
+    bought: int = 0
+    completed: int = 0
 
     async def sell_and_refund(self, work_input: dict[str, Any], owed_sats: int) -> bool:
-        """One job, paid and paid back, however often the process dies meanwhile. True: it died."""
+        """One partial job, paid and paid back, however often the process dies meanwhile. True: it died."""
         died = False
         job = await self._buy(work_input)
         await self.payer.pay(job["invoice"]["paymentRequest"])
@@ -63,17 +73,33 @@ class Victim:
         assert received is not None
         assert received.amount_paid_msat == owed_sats * 1000
         assert seen["refundAmountSats"] == owed_sats
+        self.completed += seen["state"] == "complete"
         return died
 
     async def _buy(self, work_input: dict[str, Any]) -> dict[str, Any]:
-        """The last steps of the job before may reach the point as well."""
+        """Somebody new each time, whom the pool gives half. The last steps of the job before may reach the point too."""
+        self.bought += 1
+        who = Signer(1000 + self.bought)
+        await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 await self._revive()
                 try:
-                    return await self.buyer.buy("echo", work_input)
+                    job = await self._ask(who, {"work": "echo", "input": work_input})
+                    assert job["serve"] == "partial"
+                    return job
                 except aiohttp.ClientError:
                     await asyncio.sleep(0.03)
+
+    async def _ask(self, who: Signer, body: dict[str, Any]) -> dict[str, Any]:
+        raw, url = json.dumps(body).encode(), f"{self.gateway.url}/api/jobs"
+        headers = header(who.call("POST", url, raw, content=secrets.token_hex(8)))
+        async with self.buyer.http.post(
+            url, data=raw, headers=headers | {"Content-Type": "application/json"}
+        ) as response:
+            job = await response.json()
+            assert response.status == 201, job
+            return dict(job)
 
     async def _revive(self) -> bool:
         process = self.gateway.process
@@ -98,9 +124,13 @@ class Victim:
     async def assert_all_is_right(self, point: str) -> None:
         async with self.pool.acquire() as conn:
             assert await find_violations(conn, all_invariants()) == [], point
-        report = await reconcile(self.pool, self.node, enqueue, Rules())
+        report = await reconcile(self.pool, self.node, enqueue, self.rules)
         assert report.is_clean, (point, report.to_dict())
         assert report.repaired == [], point
+        async with self.pool.acquire() as conn:
+            kept = await book.kept_balances(conn, (POOL, POOL_RESERVED))
+        # Each that was done absorbed 50, and the pool got its 5 % of the 20 that its buyer was charged.
+        assert kept == {POOL: (POOL_SATS - 49 * self.completed) * 1000, POOL_RESERVED: 0}, point
         # The walk fails more work than anybody may: it is not slowed down for that.
         await self.pool.execute("delete from work_failures")
 
@@ -134,7 +164,10 @@ async def victim(
     ):
         gateway.module = "tests.crash_gateway"
         await gateway.start()
-        yield Victim(gateway, Buyer(http, gateway.url), payer, at, seen, pool, node)
+        async with pool.acquire() as conn, conn.transaction():
+            await book.post(conn, [transfers.topup("walk", POOL_SATS * 1000)])
+        rules = load_catalogue(tmp_path / "boltworks.toml").gate_rules
+        yield Victim(gateway, Buyer(http, gateway.url), payer, at, seen, pool, node, rules)
 
 
 def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
@@ -152,8 +185,8 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
     for _ in range(2):
         # The second time with connections that are open already, as at every later job: the same points each time.
         victim.seen.write_text("")
-        await victim.sell_and_refund({"cost": 30}, 70)
-        await victim.sell_and_refund({"fail": True}, 100)
+        await victim.sell_and_refund({"cost": 70}, 30)
+        await victim.sell_and_refund({"fail": True}, 50)
     highest = victim.points_seen()
     assert set(highest) == set(MONEY)
     deaths: Counter[str] = Counter()
@@ -161,7 +194,7 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         name = point.partition(":")[0]
         victim.at.write_text(point)
         failing = name == "fail"
-        died = await victim.sell_and_refund({"fail": True} if failing else {"cost": 30}, 100 if failing else 70)
+        died = await victim.sell_and_refund({"fail": True} if failing else {"cost": 70}, 50 if failing else 30)
         victim.at.unlink(missing_ok=True)
         deaths[name] += died
         await victim.assert_all_is_right(point)
