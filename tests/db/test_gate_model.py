@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Interface
@@ -30,12 +30,13 @@ AUDIT_EVERY = 400
 RULES = Rules(
     (
         Tier("new", 0, 0, 0, Decimal(0)),
-        Tier("half", 50, 0, 400, Decimal("0.5")),
-        Tier("all", 300, 0, 900, Decimal(1)),
+        Tier("half", 50, 0, 150, Decimal("0.5")),
+        Tier("all", 300, 0, 330, Decimal(1)),
     ),
-    pool_cap_sats=2500,
-    address_cap_sats=1200,
+    pool_cap_sats=1100,
+    address_cap_sats=450,
 )
+BOUNDS = {"blocked", "tier_share", "daily_limit", "address_cap", "pool_cap", "pool_balance"}
 PUBKEYS = [f"{n:064x}" for n in range(1, 8)]
 ADDRESSES = [IPv4Interface(f"10.0.0.{n}/32") for n in range(1, 4)]
 
@@ -101,6 +102,8 @@ class Drive:
     def __init__(self, conn: asyncpg.Connection, seed: int) -> None:
         self.conn, self.random, self.model = conn, random.Random(seed), Model()
         self.number, self.seed = 0, seed
+        self.reasons: Counter[str] = Counter()
+        self.ran_dry = 0
 
     def ask(self) -> Ask:
         self.number += 1
@@ -118,6 +121,9 @@ class Drive:
             elif decision.serve is Serve.PARTIAL:
                 self.model.advised.append((ask, decision.absorb_sats))
             expected.append(decision)
+            self.reasons[decision.reason] += 1
+            took_before = Serve.FREE in {earlier.serve for earlier in expected}
+            self.ran_dry += took_before and decision.reason == "pool_balance"
             self.model.known.add(ask.pubkey)
         assert await grants.decide(self.conn, asks, RULES) == expected
 
@@ -167,7 +173,8 @@ class Drive:
                 await grants.release_reservation(self.conn, ended)
 
     async def top_up(self) -> None:
-        sats = self.random.choice((10, 100, 500))
+        # Now and then a flood, so that limits bind, and mostly too little, so that the pool does.
+        sats = self.random.choice((5, 10, 20, 40, 60, 2000 if self.random.random() < 0.1 else 15))
         self.number += 1
         self.model.pool += sats
         await book.post(self.conn, [transfers.topup(f"{self.seed}-{self.number}", sats_to_msat(sats))])
@@ -181,7 +188,7 @@ class Drive:
 
     async def block(self) -> None:
         pubkey = self.random.choice(PUBKEYS)
-        blocks = pubkey not in self.model.blocked and self.random.random() < 0.3
+        blocks = pubkey not in self.model.blocked and self.random.random() < 0.15
         (self.model.blocked.add if blocks else self.model.blocked.discard)(pubkey)
         await self.conn.execute("update identities set blocked = $2 where pubkey = $1", pubkey, blocks)
         if pubkey not in self.model.known:
@@ -205,7 +212,7 @@ class Drive:
             (self.release, 8),
             (self.end_twice, 1),
             (self.top_up, 6),
-            (self.charge, 6),
+            (self.charge, 14),
             (self.block, 2),
             (self.next_day, 1),
         ]
@@ -238,6 +245,9 @@ async def test_the_gate_does_as_the_model(pool: Pool, seed: int) -> None:
                 audited = steps // AUDIT_EVERY
                 assert await find_violations(conn, load_invariants("ledger")) == []
         assert await conn.fetchval("select count(*) from grants") == drive.model.grants > 0
+        # The walk came by every bound, and a group did empty the pool that it found with something in it.
+        assert set(drive.reasons) == {"pool_pays_all", *BOUNDS}, drive.reasons
+        assert drive.ran_dry > 0
         revenue = (await book.balances(conn))["revenue"]
         assert revenue == drive.model.revenue * 1000
         # The owners here are not jobs: what is left open is ended, so that the books' own check of owners holds.
