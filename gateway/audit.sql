@@ -27,10 +27,12 @@ from jobs job
 cross join lateral (
     select coalesce((select sum(amount_msat) from transfers where credit = 'holding:' || job.id), 0)
          - coalesce((select sum(amount_msat) from transfers where debit = 'holding:' || job.id), 0) as msat,
-           case when job.state = 'executing' then coalesce((
+           case when job.state in ('executing', 'evaluating') then coalesce((
                select sum(invoice.amount_paid_msat) from invoices invoice
-               where invoice.job_id = job.id and invoice.state = 'settled' and not exists (
-                   select from refunds where cause = 'late:' || encode(invoice.payment_hash, 'hex'))), 0)
+               where invoice.job_id = job.id and invoice.state = 'settled'
+                   and invoice.purpose = case job.state when 'executing' then 'work' else 'evaluation' end
+                   and not exists (
+                       select from refunds where cause = 'late:' || encode(invoice.payment_hash, 'hex'))), 0)
            else 0 end as expected
 ) as held
 where held.msat <> held.expected
@@ -122,20 +124,24 @@ values ('self-test', 'self-test-self-test-self', 'rest:self-test', 1, 'paying', 
 -- name: check_paid_is_charged_or_owed_back
 -- For a job that has ended: all that was paid is its charge, its refunds and its sub-sat rest. No sat is left or added.
 select job.id as subject,
-       format('paid %s msat, charged %s, owed back %s, sub-sat %s', paid.msat, moved.charged, moved.owed, moved.rest) as detail
+       format('paid %s msat, charged %s, evaluation fee %s, owed back %s, sub-sat %s',
+              paid.msat, moved.charged, moved.fee, moved.owed, moved.rest) as detail
 from jobs job
+left join evaluations evaluation on evaluation.job_id = job.id
 cross join lateral (
     select coalesce(sum(amount_paid_msat), 0) as msat from invoices where job_id = job.id and state = 'settled'
 ) as paid
 cross join lateral (
     select coalesce(sum(amount_msat) filter (where cause_kind = 'charge'), 0) as charged,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'evaluation_fee'), 0) as fee,
            coalesce(sum(amount_msat) filter (where cause_kind = 'refund_owed'), 0) as owed,
            coalesce(sum(amount_msat) filter (where cause_kind = 'sub_sat'), 0) as rest
     from transfers where debit = 'holding:' || job.id
 ) as moved
 where job.state in ('complete', 'failed', 'rejected', 'expired')
-  and (paid.msat <> moved.charged + moved.owed + moved.rest
-       or moved.charged <> coalesce(job.user_charge_sats, 0) * 1000)
+  and (paid.msat <> moved.charged + moved.fee + moved.owed + moved.rest
+       or moved.charged <> coalesce(job.user_charge_sats, 0) * 1000
+       or moved.fee <> coalesce(evaluation.charged_sats, 0) * 1000)
 
 -- name: break_paid_is_charged_or_owed_back
 insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address,
@@ -147,7 +153,8 @@ values ('self-test-self-test-self', 'x', '{}', 'complete', 'gate', 1, 1, sha256(
 select job.id as subject, format('%s, paid %s of %s sats', job.state, paid.msat / 1000, job.work_amount_sats) as detail
 from jobs job
 cross join lateral (
-    select coalesce(sum(amount_paid_msat), 0) as msat from invoices where job_id = job.id and state = 'settled'
+    select coalesce(sum(amount_paid_msat), 0) as msat from invoices
+    where job_id = job.id and state = 'settled' and purpose = 'work'
 ) as paid
 where (job.state in ('executing', 'complete') and paid.msat < job.work_amount_sats * 1000)
    or (job.state = 'awaiting_work_payment' and paid.msat > 0)
@@ -199,3 +206,51 @@ where job.id is null
 insert into identities (pubkey) values (repeat('ab', 32));
 insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
 values ('job:nobody', repeat('ab', 32), '127.0.0.1', current_date, sha256('x'), 1);
+
+-- name: check_an_evaluation_is_paid_for_once
+-- A look at an input is paid for by the buyer or by a grant of its own; its fee is kept for an answer, and only then.
+select coalesce(evaluation.job_id, reservation.id) as subject,
+       format('job is %s, evaluation %s of %s sats (granted: %s), paid %s msat, booked %s msat, reservation %s',
+              job.state, evaluation.outcome, evaluation.fee_sats, evaluation.granted, paid.msat, fee.amount_msat,
+              reservation.state) as detail
+from evaluations evaluation
+join jobs job on job.id = evaluation.job_id
+cross join lateral (
+    select coalesce(sum(amount_paid_msat), 0) as msat from invoices
+    where job_id = job.id and state = 'settled' and purpose = 'evaluation'
+) as paid
+full join (select * from reservations where id like 'eval:%') as reservation
+    on reservation.id = 'eval:' || evaluation.job_id
+left join transfers fee on fee.cause_kind = 'evaluation_fee' and fee.cause_id = evaluation.job_id
+where evaluation.job_id is null
+   or (evaluation.granted <> (reservation.id is not null))
+   or (evaluation.granted and reservation.state <> case evaluation.outcome
+           when 'failed' then 'released' when 'accepted' then 'recorded' when 'rejected' then 'recorded'
+           else 'reserved' end)
+   or (job.state in ('awaiting_eval_payment', 'evaluating') and evaluation.outcome is not null)
+   or (job.state in ('awaiting_work_payment', 'executing', 'complete') and evaluation.outcome is distinct from 'accepted')
+   or (job.state = 'rejected' and evaluation.outcome is distinct from 'rejected')
+   or (job.state = 'awaiting_eval_payment' and paid.msat > 0)
+   or ((job.state = 'evaluating' or evaluation.outcome is not null) and not evaluation.granted
+       and paid.msat < evaluation.fee_sats * 1000)
+   or coalesce(fee.amount_msat, 0) <> coalesce(evaluation.charged_sats, 0) * 1000
+
+-- name: break_an_evaluation_is_paid_for_once
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
+values ('self-test-self-test-self', 'x', '{}', 'evaluating', 'gate', 1, 1, sha256('x'), '127.0.0.1');
+insert into evaluations (job_id, fee_sats, granted, cap_sats) values ('self-test-self-test-self', 5, false, 1);
+
+-- name: break_an_evaluation_is_paid_for_once_2
+insert into identities (pubkey) values (repeat('ab', 32));
+insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
+values ('eval:nobody', repeat('ab', 32), '127.0.0.1', current_date, sha256('x'), 1);
+
+-- name: check_a_job_that_is_evaluated_says_so
+-- The states of the evaluation step belong to jobs that have one.
+select job.id as subject, format('job is %s and has no evaluation', job.state) as detail
+from jobs job left join evaluations evaluation on evaluation.job_id = job.id
+where job.state in ('awaiting_eval_payment', 'evaluating', 'rejected') and evaluation.job_id is null
+
+-- name: break_a_job_that_is_evaluated_says_so
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
+values ('self-test-self-test-self', 'x', '{}', 'evaluating', 'gate', 1, 1, sha256('x'), '127.0.0.1');

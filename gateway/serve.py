@@ -20,10 +20,12 @@ from gateway.app import make_app
 from gateway.catalogue import load_catalogue
 from gateway.context import Gateway
 from gateway.database import StartError, open_database
+from gateway.execution.evaluate import EvaluationExecutor
 from gateway.execution.orphans import requeue_orphans
 from gateway.execution.queue import enqueue, run_queue
 from gateway.execution.run import Executor
 from gateway.identity import login
+from gateway.jobs.decisions import Stage
 from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
 from gateway.reconcile.run import reconcile
@@ -36,6 +38,7 @@ from gateway.settlement.sweep import Sweep
 from gateway.settlement.watcher import Watcher
 from gateway.start import open_gateway, open_node
 from gateway.supervise import Supervisor
+from gateway.work.registry import evaluator_of
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +168,22 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
         gateway.stopping,
         timeout_s=settings.work_timeout_s,
     )
+    evaluations = EvaluationExecutor(
+        gateway.pool,
+        gateway.node,
+        gateway.catalogue,
+        evaluator_of(gateway.session, settings.worker_secret.get_secret_value()),
+        gateway.metrics,
+        gateway.stopping,
+        gateway.invoice_limits,
+        gateway.memo,
+        timeout_s=settings.work_timeout_s,
+    )
     await tasks.add(
         "work",
         lambda: run_queue(
             gateway.pool,
-            executor.handle,
+            {Stage.WORK: executor.handle, Stage.EVALUATION: evaluations.handle},
             concurrent=settings.concurrent_works,
             heartbeat_timeout_s=settings.lease_s,
             stopping=gateway.stopping,

@@ -116,6 +116,14 @@ def decide(facts: Facts, estimate_sats: int) -> Decision:
     return Decision(serve, absorb_sats, charge_sats, reason)
 
 
+def decide_fee(facts: Facts, fee_sats: int, cap_sats: int) -> Decision:
+    """Who pays for a look at the input: the pool all of it for whom work at the catalogue's cap would be free, else
+    the user all of it."""
+    if fee_sats and decide(facts, cap_sats).serve is Serve.FREE and decide(facts, fee_sats).serve is Serve.FREE:
+        return Decision(Serve.FREE, fee_sats, 0, "pool_pays_all")
+    return Decision(Serve.GATE, 0, fee_sats, "evaluation_fee")
+
+
 def decide_without_identity(estimate_sats: int) -> Decision:
     """No identity: `gate`, the user pays the full price."""
     return Decision(Serve.GATE, 0, estimate_sats, "no_identity")

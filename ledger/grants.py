@@ -52,6 +52,8 @@ class Ask:
     address: Address
     estimate_sats: int
     request_hash: bytes
+    fee_of_cap_sats: int | None = None
+    """Set for the fee of an evaluation, which `estimate_sats` is then: the catalogue's cap on the work."""
     day_keys: tuple[DayKey, DayKey, DayKey] = field(init=False, repr=False, compare=False)
     """Made with the ask, so that nothing is spelled out while a group holds its locks."""
 
@@ -75,6 +77,11 @@ class World:
         tier, blocked = rank_of(self.identities.get(ask.pubkey), self.rules)
         caps = (self.rules.address_cap_sats, self.rules.pool_cap_sats)
         return Facts(tier, blocked, identity, address, pool, self.pool_balance_sats, *caps)
+
+    def decide(self, ask: Ask) -> Decision:
+        if ask.fee_of_cap_sats is None:
+            return free_tier.decide(self.facts(ask), ask.estimate_sats)
+        return free_tier.decide_fee(self.facts(ask), ask.estimate_sats, ask.fee_of_cap_sats)
 
     def take(self, ask: Ask, sats: int) -> None:
         for key in ask.day_keys:
@@ -112,7 +119,7 @@ async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[De
         if ask.reservation_id in before:
             decisions.append(Decision(Serve.FREE, before[ask.reservation_id], 0, "pool_pays_all"))
             continue
-        decision = free_tier.decide(world.facts(ask), ask.estimate_sats)
+        decision = world.decide(ask)
         if decision.serve is Serve.FREE:
             world.take(ask, decision.absorb_sats)
         decisions.append(decision)
@@ -127,7 +134,7 @@ async def decide_dry_run(conn: Connection, ask: Ask, rules: Rules) -> Decision:
     days = _days(await conn.fetch(_q.read_days, *_columns(ask.day_keys), today))
     kept = await book.kept_balances(conn, (POOL,))
     world = World(rules, today, identities, days, whole_sats(kept[POOL]))
-    return free_tier.decide(world.facts(ask), ask.estimate_sats)
+    return world.decide(ask)
 
 
 async def reserve_partial_grant(conn: Connection, ask: Ask, absorb_sats: int, rules: Rules) -> bool:
@@ -169,6 +176,13 @@ async def record_grant(
     )
     over_sats = reserved_absorbed_sats - actual_absorbed_sats
     await book.post(conn, transfers.grant(reservation_id, sats_to_msat(actual_absorbed_sats), sats_to_msat(over_sats)))
+
+
+async def lock_before_end(conn: Connection, pubkey: str, reservation_id: str) -> None:
+    """For a transaction that ends one reservation and asks anew: identity and day first, as everybody locks."""
+    await conn.fetch(_q.lock_identities, [pubkey])
+    row = await _lock_reservation(conn, reservation_id)
+    await _lock_days(conn, day_keys(row["client_address"], row["pubkey"]), row["day"])
 
 
 async def recognise_charge(conn: Connection, pubkey: str, charge_sats: int) -> None:

@@ -68,6 +68,14 @@ def charge(job_id: str, charge_msat: int, pool_share_msat: int) -> tuple[Transfe
     )
 
 
+def evaluation_fee(job_id: str, fee_msat: int, pool_share_msat: int) -> tuple[Transfer, ...]:
+    """The evaluator answered: what the user paid for that becomes revenue; the pool gets its share of it."""
+    return _some(
+        Transfer("evaluation_fee", job_id, holding(job_id), REVENUE, Msat(fee_msat)),
+        Transfer("pool_share", f"eval:{job_id}", REVENUE, POOL, Msat(pool_share_msat)),
+    )
+
+
 def overrun(job_id: str, overrun_msat: int) -> tuple[Transfer, ...]:
     """Work beyond its cap: the operator's loss, charged to nobody, never shared with the pool."""
     return _some(Transfer("overrun", job_id, OVERRUNS, REVENUE, Msat(overrun_msat)))

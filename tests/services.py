@@ -19,6 +19,8 @@ class WorkService:
     url: str = ""
     orders: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -32,6 +34,17 @@ class WorkService:
         if order["input"].get("fail"):
             return web.json_response({"error": "no"}, status=500)
         return web.json_response({"result": {"echo": order["input"]}, "costSats": order["input"].get("cost", 1)})
+
+    async def evaluate(self, request: web.Request) -> web.Response:
+        """Answers `input.verdict` as it stands; waits for `release` on `input.holdLook`, fails without a verdict."""
+        question = await request.json()
+        self.looks.append(question)
+        self.looked.set()
+        if question["input"].get("holdLook"):
+            await self.release.wait()
+        if "verdict" not in question["input"]:
+            return web.json_response({"error": "no"}, status=500)
+        return web.json_response(question["input"]["verdict"])
 
     def catalogue(self, path: Path, estimate_sats: int = 100) -> Path:
         path.write_text(
@@ -60,6 +73,18 @@ worker = "http"
 url = "{self.url}"
 price = {{ estimate_sats = {estimate_sats} }}
 [[work]]
+name = "looked-at"
+worker = "http"
+url = "{self.url}"
+evaluation = {{ fee_sats = 10, url = "{self.url.replace("/run", "/evaluate")}" }}
+price = {{ estimate_sats = {estimate_sats} }}
+[[work]]
+name = "looked-at-free"
+worker = "http"
+url = "{self.url}"
+evaluation = {{ fee_sats = 0, url = "{self.url.replace("/run", "/evaluate")}" }}
+price = {{ estimate_sats = {estimate_sats} }}
+[[work]]
 name = "markdown-pdf"
 title = "Markdown to PDF"
 worker = "pdf"
@@ -74,6 +99,7 @@ async def work_service() -> AsyncIterator[WorkService]:
     service = WorkService()
     app = web.Application()
     app.router.add_post("/run", service.run)
+    app.router.add_post("/evaluate", service.evaluate)
     runner = web.AppRunner(app, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

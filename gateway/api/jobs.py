@@ -32,6 +32,7 @@ from lightning.types import NodeUnavailable
 P = TypeVar("P")
 
 SSE_HEARTBEAT_S = 15.0
+UNPAID = ("awaiting_eval_payment", "awaiting_work_payment")
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
@@ -57,6 +58,7 @@ async def estimate(request: web.Request) -> web.Response:
         absorb_sats=decision.absorb_sats,
         charge_sats=decision.charge_sats,
         reason=decision.reason,
+        evaluation_fee_sats=priced.entry.evaluation_fee_sats,
     )
     return json_response(view.wire())
 
@@ -140,6 +142,7 @@ async def buy(
         refund_to=refund_to,
         memo=gateway.memo(priced.entry.title),
         pubkey=pubkey,
+        evaluation_fee_sats=priced.entry.evaluation_fee_sats,
     )
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
@@ -199,13 +202,13 @@ async def cancel(gateway: Gateway, job_id: str) -> JobView:
     job = await _view(gateway, job_id)
     if job.state == "expired":
         return job
-    if job.state != "awaiting_work_payment":
+    if job.state not in UNPAID:
         raise Problem(problems.JOB_NOT_CANCELABLE, f"It is {job.state.replace('_', ' ')}.")
     if not await end_unpaid.cancel_at_node(gateway.pool, gateway.node, job_id):
         gateway.sweep_wake.set()
         raise Problem(problems.JOB_NOT_CANCELABLE, "It was paid just now; the work begins.")
     job = await _view(gateway, job_id)
-    if job.state == "awaiting_work_payment":
+    if job.state in UNPAID:
         raise NodeUnavailable("LND did not say that the invoice is cancelled")
     return job
 

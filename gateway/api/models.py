@@ -38,6 +38,9 @@ class EstimateView(Model):
     absorb_sats: Sats = Field(description="What the pool would pay.")
     charge_sats: Sats = Field(description="What the invoice would ask for.")
     reason: str
+    evaluation_fee_sats: Sats | None = Field(
+        default=None, description="What a look at the input costs before its price, at most the estimate, is fixed."
+    )
 
 
 class JobRequest(EstimateRequest):
@@ -58,6 +61,15 @@ class InvoiceView(Model):
     amount_paid_sats: Sats | None = None
 
 
+class EvaluationView(Model):
+    """The look at the input before its price is fixed; what it cost and who paid is known once it was answered."""
+
+    fee_sats: Sats
+    outcome: Literal["accepted", "rejected", "failed"] | None = None
+    charged_sats: Sats | None = None
+    absorbed_sats: Sats | None = None
+
+
 class JobView(Model):
     id: str
     work: str
@@ -75,6 +87,7 @@ class JobView(Model):
     estimate_sats: Sats
     absorb_sats: Sats
     work_amount_sats: Sats
+    evaluation: EvaluationView | None = None
     invoice: InvoiceView | None = None
     result: Any | None = None
     actual_cost_sats: Sats | None = None
@@ -155,6 +168,7 @@ class WorkView(Model):
     description: str | None = None
     worker: str
     price: dict[str, Any]
+    evaluation_fee_sats: Sats | None = None
     input_schema: dict[str, Any]
     example: dict[str, Any] | None = None
 

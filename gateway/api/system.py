@@ -56,6 +56,7 @@ def work_view(entry: WorkEntry) -> WorkView:
         description=entry.description,
         worker=entry.worker,
         price=entry.price.model_dump(mode="json", exclude_none=True),
+        evaluation_fee_sats=entry.evaluation_fee_sats,
         input_schema=entry.schema_of_input,
         example=entry.example,
     )

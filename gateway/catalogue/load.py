@@ -69,8 +69,6 @@ def _mistakes_in_json(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
             work[name] = _plain_numbers(work[name])
             if fault := json_fault(work[name], _SCHEMA_LIMITS):
                 yield key_of(("work", index, name, *fault.path)), fault.reason
-        if "evaluation" in work:
-            yield key_of(("work", index, "evaluation")), "a paid evaluation is not supported yet; remove it"
 
 
 def _plain_numbers(value: Any) -> Any:

@@ -111,17 +111,34 @@ class PagePrice(_Table):
     per_page_sats: PriceSats
 
 
+class EvaluationSettings(_Table):
+    """The operator's service that looks at an input before its price is fixed, and what the look costs.
+
+    `timeout_s` limits one attempt, from connecting to the answer's last byte.
+    """
+
+    fee_sats: LimitSats
+    url: HttpUrl
+    timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 60
+
+
 class _Work(_Table):
     name: Name
     title: Line
     description: Annotated[StrictStr, Field(max_length=2000)] = ""
     example: dict[str, Any] | None = None
     input_schema: dict[str, Any] | None = None
+    evaluation: EvaluationSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _title_from_name(cls, table: Any) -> Any:
         return {"title": table["name"], **table} if isinstance(table, dict) and "name" in table else table
+
+    @property
+    def evaluation_fee_sats(self) -> int | None:
+        """None: the price of an input is fixed by the catalogue alone."""
+        return None if self.evaluation is None else self.evaluation.fee_sats
 
     @property
     def own_schema(self) -> dict[str, Any]:

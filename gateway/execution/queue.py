@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job as Task
 
 from gateway.execution.driver import PatientDriver
+from gateway.jobs.decisions import Stage
 from ledger.database import Connection, Pool
 
 log = logging.getLogger(__name__)
@@ -39,16 +40,21 @@ async def install_queue(conn: Connection) -> None:
         await queries.install()
 
 
-async def enqueue(conn: Connection, job_id: str) -> None:
-    """One live task per job, in the caller's transaction."""
-    await Queries(AsyncpgDriver(_raw(conn))).enqueue(
-        ENTRYPOINT, job_id.encode(), dedupe_key=f"job:{job_id}", on_conflict="skip"
-    )
+async def enqueue(conn: Connection, job_id: str, stage: Stage = Stage.WORK) -> None:
+    """One live task per job and stage, in the caller's transaction."""
+    task = f"{stage.value}:{job_id}"
+    await Queries(AsyncpgDriver(_raw(conn))).enqueue(ENTRYPOINT, task.encode(), dedupe_key=task, on_conflict="skip")
+
+
+def read_task(payload: str) -> tuple[Stage, str]:
+    """`(stage, job id)`; a bare job id is a task of an earlier release: work."""
+    stage, _, job_id = payload.rpartition(":")
+    return Stage(stage or Stage.WORK), job_id
 
 
 async def run_queue(
     pool: Pool,
-    handle: Callable[[str], Awaitable[None]],
+    handlers: Mapping[Stage, Callable[[str], Awaitable[None]]],
     *,
     concurrent: int,
     heartbeat_timeout_s: float,
@@ -64,7 +70,8 @@ async def run_queue(
     @manager.entrypoint(ENTRYPOINT, on_failure="hold", accepts_context=False)
     async def work(task: Task) -> None:
         try:
-            await handle((task.payload or b"").decode())
+            stage, job_id = read_task((task.payload or b"").decode())
+            await handlers[stage](job_id)
         except HandBack:
             raise RetryRequested(timedelta(0), "the process is stopping") from None
 

@@ -19,6 +19,7 @@ from gateway.api.models import JobView
 from gateway.execution.queue import enqueue
 from gateway.ids import token_hash
 from gateway.jobs import slowing
+from gateway.jobs.decisions import JobState, Purpose, Stage
 from gateway.jobs.view import job_view
 from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
@@ -29,6 +30,7 @@ from lightning.node import Node
 from lightning.types import InvoiceConflict
 
 _q = sql.load("gateway.jobs")
+_evaluation = sql.load("gateway.jobs", "evaluation.sql")
 
 ClientAddress: TypeAlias = IPv4Interface | IPv6Interface
 
@@ -44,6 +46,8 @@ class NewJob:
     refund_to: str | None
     memo: str
     pubkey: str | None = None
+    evaluation_fee_sats: int | None = None
+    """What a look at the input costs before its price is fixed; None: the price is fixed."""
 
     @property
     def request_hash(self) -> bytes:
@@ -102,7 +106,20 @@ class Creation:
         job = self.job
         if job.pubkey is None:
             return None
-        return Ask(f"job:{job.id}", job.pubkey, job.client_address, job.estimate_sats, job.request_hash)
+        if job.evaluation_fee_sats is None:
+            return Ask(f"job:{job.id}", job.pubkey, job.client_address, job.estimate_sats, job.request_hash)
+        fee, cap = job.evaluation_fee_sats, job.estimate_sats
+        return Ask(f"eval:{job.id}", job.pubkey, job.client_address, fee, job.request_hash, fee_of_cap_sats=cap)
+
+    @property
+    def asked_sats(self) -> int:
+        """What the gate is asked about now: the fee of the evaluation, if there is one, else the price."""
+        fee_sats = self.job.evaluation_fee_sats
+        return self.job.estimate_sats if fee_sats is None else fee_sats
+
+    @property
+    def purpose(self) -> Purpose:
+        return Purpose.WORK if self.job.evaluation_fee_sats is None else Purpose.EVALUATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,42 +204,78 @@ async def _refusal(
 async def _decide(conn: Connection, creations: Sequence[Creation], rules: Rules) -> list[Decision]:
     asks = [ask for c in creations if (ask := c.ask) is not None]
     decided = iter(await grants.decide(conn, asks, rules))
-    return [decide_without_identity(c.job.estimate_sats) if c.ask is None else next(decided) for c in creations]
+    return [decide_without_identity(c.asked_sats) if c.ask is None else next(decided) for c in creations]
 
 
 async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, PlannedInvoice | None]]) -> None:
     if not stored:
         return
     jobs = [creation.job for creation, _, _ in stored]
-    decisions = [decision for _, decision, _ in stored]
-    free = [decision.serve is Serve.FREE for decision in decisions]
+    shares = [_share(creation, decision) for creation, decision, _ in stored]
     await conn.execute(
         _q.insert_jobs,
         [job.id for job in jobs],
         [job.work for job in jobs],
         [to_jsonb(job.input) for job in jobs],
-        ["executing" if starts else "awaiting_work_payment" for starts in free],
-        [decision.serve.value for decision in decisions],
+        [_first_state(creation.purpose, decision).value for creation, decision, _ in stored],
+        [share.serve.value for share in shares],
         [job.estimate_sats for job in jobs],
-        [decision.absorb_sats for decision in decisions],
-        [decision.charge_sats for decision in decisions],
+        [share.absorb_sats for share in shares],
+        [share.charge_sats for share in shares],
         [token_hash(job.token) for job in jobs],
         [job.client_address for job in jobs],
         [job.refund_to for job in jobs],
         [job.pubkey for job in jobs],
         [job.request_hash if job.pubkey else None for job in jobs],
     )
-    await store_invoices(conn, [(c.job.id, c.job.client_address, invoice) for c, _, invoice in stored if invoice])
-    for job, starts in zip(jobs, free, strict=True):
-        if starts:
-            await enqueue(conn, job.id)
+    await _store_evaluations(conn, [(c, decision) for c, decision, _ in stored if c.purpose is Purpose.EVALUATION])
+    await store_invoices(
+        conn, [(c.job.id, c.job.client_address, invoice, c.purpose) for c, _, invoice in stored if invoice]
+    )
+    for creation, decision, _ in stored:
+        if decision.charge_sats == 0:
+            await enqueue(conn, creation.job.id, _STAGES[creation.purpose])
 
 
-async def store_invoices(conn: Connection, planned: Sequence[tuple[str, ClientAddress, PlannedInvoice]]) -> None:
-    """Planned invoices of jobs, as `(job id, client address, invoice)`; nothing to do for none."""
+_STAGES = {Purpose.WORK: Stage.WORK, Purpose.EVALUATION: Stage.EVALUATION}
+_FIRST_STATES = {
+    (Purpose.WORK, True): JobState.EXECUTING,
+    (Purpose.WORK, False): JobState.AWAITING_WORK_PAYMENT,
+    (Purpose.EVALUATION, True): JobState.EVALUATING,
+    (Purpose.EVALUATION, False): JobState.AWAITING_EVAL_PAYMENT,
+}
+
+
+def _first_state(purpose: Purpose, decision: Decision) -> JobState:
+    """What costs the user nothing begins at once."""
+    return _FIRST_STATES[purpose, decision.charge_sats == 0]
+
+
+def _share(creation: Creation, decision: Decision) -> Decision:
+    """Who pays for the work, as far as it is known: before the evaluation nobody has decided that the pool does."""
+    if creation.purpose is Purpose.WORK:
+        return decision
+    return Decision(Serve.GATE, 0, creation.job.estimate_sats, "to_be_evaluated")
+
+
+async def _store_evaluations(conn: Connection, decided: Sequence[tuple[Creation, Decision]]) -> None:
+    if decided:
+        await conn.execute(
+            _evaluation.insert_evaluations,
+            [creation.job.id for creation, _ in decided],
+            [creation.asked_sats for creation, _ in decided],
+            [decision.serve is Serve.FREE for _, decision in decided],
+            [creation.job.estimate_sats for creation, _ in decided],
+        )
+
+
+async def store_invoices(
+    conn: Connection, planned: Sequence[tuple[str, ClientAddress, PlannedInvoice, Purpose]]
+) -> None:
+    """Planned invoices of jobs, as `(job id, client address, invoice, purpose)`; nothing to do for none."""
     if not planned:
         return
-    job_ids, addresses, invoices = zip(*planned, strict=True)
+    job_ids, addresses, invoices, purposes = zip(*planned, strict=True)
     await conn.execute(
         _q.insert_invoices,
         [invoice.payment_hash for invoice in invoices],
@@ -232,6 +285,7 @@ async def store_invoices(conn: Connection, planned: Sequence[tuple[str, ClientAd
         [invoice.amount_msat for invoice in invoices],
         [invoice.memo for invoice in invoices],
         [invoice.expiry_s for invoice in invoices],
+        [purpose.value for purpose in purposes],
     )
 
 
@@ -245,11 +299,11 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
         return None
     if row is not None and row["expiry_s"] >= 10:
         return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
-    amount_sats = await conn.fetchval("select work_amount_sats from jobs where id = $1", job.id)
-    if not amount_sats:
+    due = await conn.fetchrow(_q.due, job.id)
+    if due is None:
         return None
-    planned = plan_invoice(amount_sats, job.memo, limits.expiry_s)
-    await store_invoices(conn, [(job.id, job.client_address, planned)])
+    planned = plan_invoice(due["amount_sats"], job.memo, limits.expiry_s)
+    await store_invoices(conn, [(job.id, job.client_address, planned, Purpose(due["purpose"]))])
     return planned
 
 

@@ -34,12 +34,28 @@ class RefundState(StrEnum):
     PAID = "paid"
 
 
+class Stage(StrEnum):
+    """What a task of a job runs; the value names its kind in the queue."""
+
+    EVALUATION = "eval"
+    WORK = "job"
+
+
+class Purpose(StrEnum):
+    """What an invoice of a job is for."""
+
+    EVALUATION = "evaluation"
+    WORK = "work"
+
+
 # --- an invoice of the job settled -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class StartWork:
-    """The price is paid: the job executes."""
+class Begin:
+    """The price is paid and the work runs, or the fee is paid and the input is looked at."""
+
+    stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +69,40 @@ class OweBack:
 DRAINED = "The free pool could not pay its part any more when your payment arrived. Nothing was charged."
 
 
-OnSettlement: TypeAlias = StartWork | OweBack
+OnSettlement: TypeAlias = Begin | OweBack
 
 
-def on_settlement(state: JobState, amount_msat: int, paid_msat: int) -> OnSettlement:
-    """A settled invoice is always honoured: the work runs, or a refund is owed. Terminal states never reopen."""
-    if state is JobState.AWAITING_WORK_PAYMENT and paid_msat >= amount_msat:
-        return StartWork()
+def on_settlement(purpose: Purpose, state: JobState, amount_msat: int, paid_msat: int) -> OnSettlement:
+    """A settled invoice is always honoured: what it paid for begins, or a refund is owed. Ended jobs never reopen."""
+    if paid_msat >= amount_msat:
+        match purpose, state:
+            case Purpose.WORK, JobState.AWAITING_WORK_PAYMENT:
+                return Begin(Stage.WORK)
+            case Purpose.EVALUATION, JobState.AWAITING_EVAL_PAYMENT:
+                return Begin(Stage.EVALUATION)
     return on_work_failed(paid_msat)
+
+
+# --- the evaluation ended ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFee:
+    """What becomes of the fee; the rest of what was paid for it is owed back."""
+
+    charged_sats: int
+    absorbed_sats: int
+    refund_sats: int
+    sub_sat_msat: Msat
+
+
+def on_evaluated(*, fee_sats: int, granted: bool, paid_msat: int) -> EvaluationFee:
+    """The evaluator answered, whatever it said: the fee is kept, from the pool's grant or from what was paid."""
+    charged = 0 if granted else fee_sats
+    rest_msat = paid_msat - sats_to_msat(charged)
+    if rest_msat < 0:
+        raise ValueError("an evaluation was begun that was not paid for")
+    return EvaluationFee(charged, fee_sats - charged, whole_sats(rest_msat), sub_sat_rest(rest_msat))
 
 
 # --- the work ended ----------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 select id, serve, absorb_sats, work_amount_sats from jobs where id = any($1::text[])
 
 -- name: open_invoices_of_addresses
--- Counted up to the cap only ($2), without a lock: a soft cap.
+-- Counted up to the cap only ($2), without a lock: a soft cap. An input that is being looked at takes up as much room
+-- as an invoice, because looking may be free.
 select address, (select count(*) from (
-    select from invoices where client_address = address and state in ('planned', 'open') limit $2) as open) as open
+    (select from invoices where client_address = address and state in ('planned', 'open') limit $2)
+    union all
+    (select from jobs where client_address = address and state = 'evaluating' limit $2)) as open) as open
 from unnest($1::inet[]) as address
 
 -- name: insert_jobs
@@ -18,9 +21,9 @@ select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[]
 -- name: insert_invoices
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.
 insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
-select hash, preimage, 'work', job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
-from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[])
-    as planned (hash, preimage, job_id, address, msat, memo, expiry_s)
+select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
+from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[], $8::text[])
+    as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
 
 -- name: open_invoice
 -- What LND answered. A settlement that was quicker has set a later state, which stays. Answers the job as the
@@ -28,12 +31,14 @@ from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::
 update invoices invoice set
     state = case when invoice.state = 'planned' then 'open' else invoice.state end,
     payment_request = $2, expires_at = $3, updated_at = now()
-from jobs job
+from jobs job left join evaluations evaluation on evaluation.job_id = job.id
 where payment_hash = $1 and job.id = invoice.job_id
 returning job.*, null::jsonb as refunds, null as refund_failure,
           invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
           invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
-          invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
+          invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat,
+       evaluation.fee_sats, evaluation.outcome as evaluation_outcome, evaluation.charged_sats as fee_charged_sats,
+       evaluation.absorbed_sats as fee_absorbed_sats
 
 -- name: record_open
 -- LND knows an invoice whose answer we never saw.
@@ -53,6 +58,13 @@ select payment_hash, preimage, amount_msat, memo, state,
        ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
 from invoices where job_id = $1 order by created_at desc limit 1
 
+-- name: due
+-- What a job waits to be paid, and what for.
+select case job.state when 'awaiting_work_payment' then job.work_amount_sats else evaluation.fee_sats end as amount_sats,
+       case job.state when 'awaiting_work_payment' then 'work' else 'evaluation' end as purpose
+from jobs job left join evaluations evaluation on evaluation.job_id = job.id
+where job.id = $1 and job.state in ('awaiting_work_payment', 'awaiting_eval_payment')
+
 -- name: job
 -- Everything that a reader of a job sees, in one statement.
 select job.*,
@@ -62,10 +74,15 @@ select job.*,
         order by attempt.created_at desc limit 1) as refund_failure,
        invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
        invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
-       invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
+       invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat,
+       evaluation.fee_sats, evaluation.outcome as evaluation_outcome, evaluation.charged_sats as fee_charged_sats,
+       evaluation.absorbed_sats as fee_absorbed_sats
 from jobs job
+left join evaluations evaluation on evaluation.job_id = job.id
 left join lateral (
+    -- The invoice that is to be paid, or was: an evaluation's no longer, once the price of the work is known.
     select * from invoices where invoices.job_id = job.id and payment_request is not null
+        and (purpose = 'work' or job.state not in ('awaiting_work_payment', 'executing', 'complete'))
     order by created_at desc limit 1
 ) as invoice on true
 where job.id = $1
@@ -89,7 +106,7 @@ from jobs where id = $1 for no key update
 -- name: lock_job_of_invoice
 -- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
 select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pubkey, job.request_hash,
-       job.client_address, invoice.amount_msat
+       job.client_address, invoice.amount_msat, invoice.purpose
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
 
@@ -141,10 +158,12 @@ update invoices set state = 'canceled', updated_at = now()
 where payment_hash = $1 and state in ('planned', 'open') returning job_id
 
 -- name: expire_job
--- Only when no invoice of the job can be paid any more.
+-- Only when no invoice of the job can be paid any more, and the one that it waits for was not.
 update jobs set state = 'expired', updated_at = now()
-where id = $1 and state = 'awaiting_work_payment'
-  and not exists (select from invoices where job_id = $1 and state in ('planned', 'open', 'settled'))
+where id = $1 and state in ('awaiting_eval_payment', 'awaiting_work_payment')
+  and not exists (
+    select from invoices where job_id = $1 and (state in ('planned', 'open') or (
+        state = 'settled' and (purpose = 'work' or jobs.state = 'awaiting_eval_payment'))))
 returning id
 
 -- name: forget_inputs

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.ids import new_id
-from gateway.jobs.decisions import DRAINED, JobState, StartWork, on_settlement, on_work_failed
+from gateway.jobs.decisions import DRAINED, Begin, JobState, Purpose, Stage, on_settlement, on_work_failed
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules, Serve
@@ -16,9 +16,10 @@ from ledger.money import sats_to_msat
 from lightning.types import Invoice, InvoiceState
 
 _q = sql.load("gateway.jobs")
+_evaluation = sql.load("gateway.jobs", "evaluation.sql")
 
-Enqueue = Callable[[Connection, str], Awaitable[None]]
-"""Put the job's work into the queue, inside the caller's transaction."""
+Enqueue = Callable[[Connection, str, Stage], Awaitable[None]]
+"""Put a job's stage into the queue, inside the caller's transaction."""
 
 
 class Settlement(StrEnum):
@@ -72,25 +73,25 @@ async def _record(conn: Connection, invoice: Invoice) -> bool:
 
 async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue, rules: Rules) -> Settlement:
     job_id, paid_msat, payment_hash = job["id"], invoice.amount_paid_msat, invoice.payment_hash.hex()
-    decision = on_settlement(JobState(job["state"]), job["amount_msat"], paid_msat)
-    starts = isinstance(decision, StartWork)
-    funded = not starts or job["serve"] != Serve.PARTIAL or await _reserve(conn, job, rules)
+    decision = on_settlement(Purpose(job["purpose"]), JobState(job["state"]), job["amount_msat"], paid_msat)
+    stage = decision.stage if isinstance(decision, Begin) else None
+    funded = stage is not Stage.WORK or job["serve"] != Serve.PARTIAL or await _reserve(conn, job, rules)
     await book.open_holding(conn, [transfers.holding(job_id)])
     settled = transfers.settlement(payment_hash, job_id, paid_msat)
-    if starts and funded:
+    if stage is not None and funded:
         await book.post(conn, settled)
-        await conn.execute(_q.start_work, job_id)
-        await enqueue(conn, job_id)
+        await conn.execute(_q.start_work if stage is Stage.WORK else _evaluation.start_evaluation, job_id)
+        await enqueue(conn, job_id, stage)
         return Settlement.STARTED
     cause = f"late:{payment_hash}"
-    if starts:
+    if stage is not None:
         await conn.execute(_q.fail_unfunded, job_id, DRAINED)
         cause = f"drained:{job_id}"
-    back = on_work_failed(paid_msat) if isinstance(decision, StartWork) else decision
+    back = on_work_failed(paid_msat)
     owed = transfers.owed_back(cause, job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat)
     await book.post(conn, [*settled, *owed])
     await owe(conn, job_id, cause, back.refund_sats)
-    return Settlement.DRAINED if starts else Settlement.OWED_BACK
+    return Settlement.DRAINED if stage is not None else Settlement.OWED_BACK
 
 
 async def _reserve(conn: Connection, job: Any, rules: Rules) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Protocol
 
-from gateway.api.models import InvoiceView, JobView
+from gateway.api.models import EvaluationView, InvoiceView, JobView
 from gateway.jobs.decisions import RefundState, refund_summary
 from gateway.refunds.claim import below_minimum
 from ledger import sql
@@ -38,6 +38,7 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         estimate_sats=row["estimate_sats"],
         absorb_sats=row["absorb_sats"],
         work_amount_sats=row["work_amount_sats"],
+        evaluation=_evaluation_view(row),
         invoice=_invoice_view(row),
         result=from_jsonb(row["result"]),
         actual_cost_sats=row["actual_cost_sats"],
@@ -50,6 +51,17 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         failure_reason=row["failure_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def _evaluation_view(row: Row) -> EvaluationView | None:
+    if row["fee_sats"] is None:
+        return None
+    return EvaluationView(
+        fee_sats=row["fee_sats"],
+        outcome=row["evaluation_outcome"],
+        charged_sats=row["fee_charged_sats"],
+        absorbed_sats=row["fee_absorbed_sats"],
     )
 
 

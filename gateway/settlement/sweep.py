@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from gateway.jobs.create import open_at_node
 from gateway.jobs.end_unpaid import Unpaid, record_gone, record_open, unpaid_invoice
+from gateway.jobs.evaluate import unopened_invoice
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Enqueue, Settlement, settle
 from gateway.metrics import Metrics
@@ -83,6 +85,8 @@ class Sweep:
 
     async def _look(self, payment_hash: bytes, state: str, *, past_expiry: bool) -> Unpaid:
         invoice = await self.node.lookup_invoice(payment_hash)
+        if invoice is None and state == "planned" and await self._opened(payment_hash, past_expiry=past_expiry):
+            return Unpaid.STILL_OPEN
         meaning = unpaid_invoice(invoice, past_expiry=past_expiry)
         if meaning is Unpaid.GONE:
             if await record_gone(self.pool, payment_hash):
@@ -92,6 +96,15 @@ class Sweep:
         elif invoice is not None and state == "planned":
             await record_open(self.pool, invoice)
         return meaning
+
+    async def _opened(self, payment_hash: bytes, *, past_expiry: bool) -> bool:
+        """An evaluated job waits for its invoice, and whoever was to open it died: nobody else would."""
+        planned = await unopened_invoice(self.pool, payment_hash, past_expiry=past_expiry)
+        if planned is None:
+            return False
+        await open_at_node(self.pool, self.node, planned)
+        log.info("the sweep opened an invoice", extra={"payment_hash": planned.payment_hash.hex()})
+        return True
 
     async def _book(self, payment_hash: bytes, invoice: Invoice) -> None:
         try:

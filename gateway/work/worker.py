@@ -33,9 +33,16 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class WorkFailed:
-    """The work did not happen. `reason` is shown to the payer: plain words, no secret, no internal address."""
+    """The work did not happen. `reason` is shown to the payer: plain words, no secret, no internal address.
+
+    `by_worker` False: it was not the input's doing, so it is not counted against its buyer.
+    """
 
     reason: str
+    by_worker: bool = True
+
+
+NO_LONGER_OFFERED = WorkFailed("This work is no longer offered.", by_worker=False)
 
 
 class Worker(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from gateway.execution.queue import HandBack, enqueue, run_queue
+from gateway.jobs.decisions import Stage
 from ledger.database import Pool
 
 
@@ -15,7 +16,9 @@ async def work_until(
     pool: Pool, handle: Callable[[str], Awaitable[None]], stop: asyncio.Event, heartbeat_timeout_s: float = 6
 ) -> None:
     async with asyncio.timeout(30):
-        await run_queue(pool, handle, concurrent=20, heartbeat_timeout_s=heartbeat_timeout_s, stopping=stop)
+        await run_queue(
+            pool, {Stage.WORK: handle}, concurrent=20, heartbeat_timeout_s=heartbeat_timeout_s, stopping=stop
+        )
 
 
 async def put(pool: Pool, job_id: str) -> None:

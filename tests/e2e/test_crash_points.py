@@ -77,7 +77,7 @@ class Victim:
         return died
 
     async def _buy(self, work_input: dict[str, Any]) -> dict[str, Any]:
-        """Somebody new each time, whom the pool gives half. The last steps of the job before may reach the point too."""
+        """Somebody new each time, whom the pool gives half. The job before may reach the point too."""
         self.bought += 1
         who = Signer(1000 + self.bought)
         await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)

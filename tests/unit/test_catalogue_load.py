@@ -187,9 +187,14 @@ MISTAKES = [
     pytest.param(WORK + "timeout = 5", "work[0].timeout: is not a known key; did you mean 'timeout_s'?", id="hint"),
     pytest.param(WORK + "timeout_s = 0", "work[0].timeout_s: must be 1 or more, not 0", id="timeout"),
     pytest.param(
-        WORK + 'evaluation = { fee_sats = 5, url = "http://127.0.0.1/eval" }',
-        "work[0].evaluation: a paid evaluation is not supported yet",
-        id="evaluation",
+        WORK + 'evaluation = { fee_sats = -1, url = "http://127.0.0.1/eval" }',
+        "work[0].evaluation.fee_sats: must be 0 or more",
+        id="evaluation's fee",
+    ),
+    pytest.param(
+        WORK + 'evaluation = { fee_sats = 5, url = "file:///eval" }',
+        "work[0].evaluation.url: must be an http:// or https:// address",
+        id="evaluation's url",
     ),
     pytest.param(WORK + 'input_schema = { type = "objekt" }', "work[0].input_schema: #/type", id="schema type"),
     pytest.param(

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.jobs.decisions import (
-    TERMINAL,
+    Begin,
     JobState,
     OweBack,
+    Purpose,
     RefundState,
-    StartWork,
+    Stage,
+    on_evaluated,
     on_settlement,
     on_work_done,
     on_work_failed,
@@ -21,21 +23,48 @@ from gateway.jobs.decisions import (
 PENDING, PAYING, PAID = RefundState.PENDING, RefundState.PAYING, RefundState.PAID
 
 
-def test_a_paid_job_starts() -> None:
-    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 5000) == StartWork()
+FEE, WORK = Purpose.EVALUATION, Purpose.WORK
+BEGINS = {
+    (WORK, JobState.AWAITING_WORK_PAYMENT): Begin(Stage.WORK),
+    (FEE, JobState.AWAITING_EVAL_PAYMENT): Begin(Stage.EVALUATION),
+}
 
 
-def test_an_overpaid_job_starts() -> None:
-    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 7500) == StartWork()
+@pytest.mark.parametrize("paid_msat", [5000, 7500], ids=["exactly", "overpaid"])
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_settlement_begins_what_it_pays_for_or_is_owed_back_in_full(
+    purpose: Purpose, state: JobState, paid_msat: int
+) -> None:
+    owed_back = OweBack(refund_sats=paid_msat // 1000, sub_sat_msat=paid_msat % 1000)
+    assert on_settlement(purpose, state, 5000, paid_msat) == BEGINS.get((purpose, state), owed_back)
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL | {JobState.EXECUTING}))
-def test_what_settles_late_or_twice_is_owed_back_in_full(state: JobState) -> None:
-    assert on_settlement(state, 5000, 5999) == OweBack(refund_sats=5, sub_sat_msat=999)
+@pytest.mark.parametrize(("purpose", "state"), BEGINS)
+def test_less_than_the_price_starts_nothing(purpose: Purpose, state: JobState) -> None:
+    assert on_settlement(purpose, state, 5000, 4999) == OweBack(refund_sats=4, sub_sat_msat=999)
 
 
-def test_less_than_the_price_starts_nothing() -> None:
-    assert on_settlement(JobState.AWAITING_WORK_PAYMENT, 5000, 4999) == OweBack(refund_sats=4, sub_sat_msat=999)
+@pytest.mark.parametrize(
+    ("fee_sats", "granted", "paid_msat", "expected"),
+    [
+        (5, False, 5000, (5, 0, 0, 0)),
+        (5, False, 6999, (5, 0, 1, 999)),
+        (5, True, 0, (0, 5, 0, 0)),
+        (0, False, 0, (0, 0, 0, 0)),
+    ],
+    ids=["paid", "overpaid", "granted", "no fee"],
+)
+def test_an_answer_keeps_the_fee_and_no_more(
+    fee_sats: int, granted: bool, paid_msat: int, expected: tuple[int, int, int, int]
+) -> None:
+    fee = on_evaluated(fee_sats=fee_sats, granted=granted, paid_msat=paid_msat)
+    assert (fee.charged_sats, fee.absorbed_sats, fee.refund_sats, fee.sub_sat_msat) == expected
+
+
+def test_an_evaluation_that_nobody_paid_for_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="not paid for"):
+        on_evaluated(fee_sats=5, granted=False, paid_msat=4999)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 
 from gateway.catalogue.model import HttpWork
 from gateway.work.http_worker import HttpWorker
+from gateway.work.signed_post import SignedPost
 from gateway.work.worker import Done, WorkFailed, WorkOrder
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -45,7 +46,7 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest.fixture
 async def worker() -> AsyncIterator[HttpWorker]:
     async with aiohttp.ClientSession() as session:
-        yield HttpWorker(session, Webhook(SECRET), retry_delays_s=(0.0, 0.0, 0.0), max_answer_bytes=10_000)
+        yield HttpWorker(SignedPost(session, Webhook(SECRET), (0.0, 0.0, 0.0), max_answer_bytes=10_000))
 
 
 def order(url: str, attempt: int = 1, **more: Any) -> WorkOrder:
@@ -212,7 +213,7 @@ async def test_a_service_that_takes_too_long_is_asked_again(serve: Serve) -> Non
         return web.json_response({"result": calls, "costSats": 1})
 
     async with aiohttp.ClientSession() as session:
-        worker = HttpWorker(session, Webhook(SECRET), retry_delays_s=(0.0,))
+        worker = HttpWorker(SignedPost(session, Webhook(SECRET), retry_delays_s=(0.0,)))
         assert await worker.run(order(await serve(handler), timeout_s=1)) == Done(2, 1)
     release.set()
 

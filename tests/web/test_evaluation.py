@@ -1,0 +1,248 @@
+"""The evaluation step over HTTP: who pays for the look, what its answer does to state, price and money."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.execution.queue import enqueue
+from gateway.jobs import evaluate
+from gateway.jobs.evaluate import Evaluation, Terms
+from gateway.settlement.sweep import Sweep
+from ledger import book
+from tests.web.conftest import Web
+from tests.web.free_tier import ALICE, buy_as, fund, operator, pool_now, rank
+
+
+async def balance_msat(web: Web, account: str) -> int:
+    async with web.gateway.pool.acquire() as conn:
+        return (await book.balances(conn))[account]
+
+
+async def test_paid_accepted_cheaper_and_done(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True, "estimateSats": 40}, "cost": 30})
+    assert (job["state"], job["estimateSats"], job["evaluation"]) == ("awaiting_eval_payment", 100, {"feeSats": 10})
+    assert job["invoice"]["amountSats"] == 10
+    assert web.service.looks == []
+    web.pay(job)
+    priced = await web.until(job, state="awaiting_work_payment")
+    assert priced["evaluation"] == {"feeSats": 10, "outcome": "accepted", "chargedSats": 10, "absorbedSats": 0}
+    assert (priced["estimateSats"], priced["workAmountSats"], priced["serve"]) == (40, 40, "gate")
+    assert web.service.looks == [
+        {
+            "jobId": job["id"],
+            "work": "looked-at",
+            "input": {"verdict": {"accept": True, "estimateSats": 40}, "cost": 30},
+        }
+    ]
+    payable = await opened(web, job)
+    assert payable["invoice"]["amountSats"] == 40
+    web.pay(payable)
+    done = await web.until(job, state="complete")
+    assert (done["actualCostSats"], done["userChargeSats"], done["refundAmountSats"]) == (30, 30, 10)
+    assert web.service.orders[0]["maxCostSats"] == 40
+    # Fee and charge are revenue; the pool has its 5 % of each.
+    assert await balance_msat(web, "revenue") == 40_000 - 500 - 1500
+    assert await balance_msat(web, "pool") == 2000
+
+
+async def opened(web: Web, job: dict[str, Any]) -> dict[str, Any]:
+    """The job once its work's invoice can be paid."""
+    async with asyncio.timeout(30):
+        while (seen := await web.job(job))["state"] != "awaiting_work_payment" or "invoice" not in seen:
+            await asyncio.sleep(0.05)
+    return seen
+
+
+async def test_no_word_of_a_price_is_the_catalogues(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}})
+    web.pay(job)
+    assert (await web.until(job, state="awaiting_work_payment"))["workAmountSats"] == 100
+
+
+async def test_rejected_keeps_the_fee_and_says_why(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": False, "reason": "Too blurred to read."}})
+    web.pay(job, 12_345)
+    said = await web.until(job, state="rejected")
+    assert said["failureReason"] == "Too blurred to read."
+    assert said["evaluation"]["chargedSats"] == 10
+    assert (said["refundState"], said["refundAmountSats"]) == ("pending", 2)
+    assert await balance_msat(web, "sub_sat") == 345
+    assert web.service.orders == []
+
+
+NO_ANSWERS = [
+    {},
+    {"verdict": "yes"},
+    {"verdict": {"accept": 1}},
+    {"verdict": {"accept": True, "estimateSats": 101}},
+    {"verdict": {"accept": True, "estimateSats": 0}},
+    {"verdict": {"accept": True, "estimateSats": 5.0}},
+    {"verdict": {"accept": True, "estimateSats": True}},
+    {"verdict": {"accept": False, "reason": 7}},
+]
+
+
+@pytest.mark.parametrize("work_input", NO_ANSWERS, ids=repr)
+async def test_an_evaluator_that_gives_no_answer_costs_nothing(web: Web, work_input: dict[str, Any]) -> None:
+    job = await web.buy("looked-at", work_input)
+    web.pay(job)
+    failed = await web.until(job, state="failed")
+    assert (failed["refundState"], failed["refundAmountSats"]) == ("pending", 10)
+    assert failed["evaluation"] == {"feeSats": 10, "outcome": "failed", "chargedSats": 0, "absorbedSats": 0}
+
+
+async def test_an_unpaid_fee_expires_and_can_be_cancelled(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}})
+    status, ended = await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    assert (status, ended["state"], ended["refundState"]) == (200, "expired", "none")
+    assert web.service.looks == []
+
+
+async def test_an_accepted_job_that_is_not_paid_expires_and_its_fee_stays_paid(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}})
+    web.pay(job)
+    payable = await opened(web, job)
+    status, ended = await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    assert (status, ended["state"], ended["refundAmountSats"]) == (200, "expired", 0)
+    assert payable["invoice"]["paymentHash"] != job["invoice"]["paymentHash"]
+
+
+async def test_a_fee_paid_twice_or_late_is_owed_back(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": False}})
+    async with web.gateway.pool.acquire() as conn:
+        # An interrupted creation that was resumed past its planned expiry has two invoices.
+        await conn.execute(
+            "insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, state,"
+            " payment_request, planned_expires_at, expires_at) select sha256($2::bytea), $2, 'evaluation', job_id,"
+            " client_address, amount_msat, memo, 'planned', null, now() + interval '1 hour', null"
+            " from invoices where job_id = $1",
+            job["id"],
+            b"s" * 32,
+        )
+    second = await web.node.add_invoice(b"s" * 32, 10_000, "x", 600)
+    web.pay(job)
+    await web.until(job, state="rejected")
+    web.node.settle(second.payment_hash)
+    owed = await web.until(job, refundState="pending")
+    assert (owed["state"], owed["refundAmountSats"]) == ("rejected", 10)
+
+
+async def test_whom_the_pool_would_serve_free_has_the_fee_granted(web: Web) -> None:
+    await fund(web, 1000)
+    await rank(web, "all", ALICE)
+    job = await buy_as(web, ALICE, "looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 20})
+    assert (job["state"], "invoice" in job) == ("evaluating", False)
+    done = await web.until(job, state="complete")
+    assert (done["serve"], done["estimateSats"], done["absorbedSats"], done["userChargeSats"]) == ("free", 60, 20, 0)
+    assert done["evaluation"] == {"feeSats": 10, "outcome": "accepted", "chargedSats": 0, "absorbedSats": 10}
+    assert await pool_now(web) == (970, 0, 30)
+    grants = (await operator(web, "GET", "grants"))["items"]
+    assert sorted((g["reservedSats"], g["absorbedSats"]) for g in grants) == [(10, 10), (60, 20)]
+
+
+async def test_a_granted_fee_is_the_pools_again_when_the_evaluator_fails(web: Web) -> None:
+    await fund(web, 1000)
+    await rank(web, "all", ALICE)
+    job = await buy_as(web, ALICE, "looked-at", {})
+    await web.until(job, state="failed", refundState="none")
+    assert await pool_now(web) == (1000, 0, 0)
+
+
+async def test_who_is_only_helped_pays_the_fee_and_is_helped_with_the_evaluated_price(web: Web) -> None:
+    await fund(web, 1000)
+    await rank(web, "half", ALICE)
+    job = await buy_as(web, ALICE, "looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 50})
+    assert job["invoice"]["amountSats"] == 10
+    web.pay(job)
+    payable = await opened(web, job)
+    assert (payable["serve"], payable["absorbSats"], payable["invoice"]["amountSats"]) == ("partial", 30, 30)
+    assert await pool_now(web) == (1000, 0, 0)  # advisory; the pool's share of 10 sats is half a sat
+    web.pay(payable)
+    done = await web.until(job, state="complete")
+    assert (done["absorbedSats"], done["userChargeSats"], done["refundAmountSats"]) == (30, 20, 10)
+    identities = (await operator(web, "GET", "identities"))["items"]
+    assert [i["paidSats"] for i in identities if i["pubkey"] == ALICE.pubkey] == [30]  # fee and charge
+
+
+async def test_a_pool_that_can_not_pay_fee_and_work_grants_no_fee(web: Web) -> None:
+    await fund(web, 99)
+    await rank(web, "all", ALICE)
+    job = await buy_as(web, ALICE, "looked-at", {"verdict": {"accept": True}})
+    assert (job["state"], job["invoice"]["amountSats"]) == ("awaiting_eval_payment", 10)
+
+
+async def test_a_look_that_costs_nothing_begins_at_once_and_takes_up_room(web: Web) -> None:
+    room = web.gateway.settings.open_invoices_per_address
+    jobs = [
+        await web.buy("looked-at-free", {"verdict": {"accept": False}, "holdLook": True, "n": n}) for n in range(room)
+    ]
+    assert {job["state"] for job in jobs} == {"evaluating"}
+    status, problem = await web.call("POST", "/api/jobs", {"work": "looked-at-free", "input": {}})
+    assert (status, problem["code"]) == (429, "too_many_open_invoices")
+    web.service.release.set()
+    for job in jobs:
+        said = await web.until(job, state="rejected", refundState="none")
+        assert said["evaluation"] == {"feeSats": 0, "outcome": "rejected", "chargedSats": 0, "absorbedSats": 0}
+
+
+async def test_an_invoice_that_its_opener_could_not_open_is_opened_by_the_sweep(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}, "holdLook": True})
+    web.pay(job)
+    async with asyncio.timeout(30):
+        await web.service.looked.wait()
+    pool = web.gateway.pool
+    # The evaluator's process dies after its answer was committed: the answer is given here, and nothing opened.
+    async with pool.acquire() as conn:
+        attempt = await conn.fetchval("select attempt from evaluations where job_id = $1", job["id"])
+    terms = Terms(web.gateway.rules, web.gateway.catalogue.pool.share_of_revenue, web.gateway.invoice_limits, "memo")
+    answered = await evaluate.accept(pool, Evaluation(job["id"], "looked-at", {}, 100, attempt, 0), 70, terms)
+    assert answered.planned is not None
+    assert await evaluate.unopened_invoice(pool, answered.planned.payment_hash, past_expiry=False) is not None
+    # It lies about for so long that its preimage may not be used any more: another one takes its place.
+    await pool.execute(
+        "update invoices set planned_expires_at = now() - interval '2 min', created_at = now() - interval '9 min'"
+        " where payment_hash = $1",
+        answered.planned.payment_hash,
+    )
+    sweep = Sweep(pool, web.node, web.gateway.metrics, enqueue, 60, asyncio.Event(), web.gateway.rules)
+    await sweep.once()
+    payable = await opened(web, job)
+    assert payable["invoice"]["amountSats"] == 70
+    assert payable["invoice"]["paymentHash"] != answered.planned.payment_hash.hex()
+    # The evaluator's own late answer changes nothing.
+    web.service.release.set()
+    web.pay(payable)
+    await web.until(job, state="complete")
+    assert (
+        await evaluate.reject(
+            pool, Evaluation(job["id"], "looked-at", {}, 100, attempt, 0), "no", terms.share_of_revenue
+        )
+        == evaluate.LATE
+    )
+
+
+async def test_an_answer_of_an_earlier_run_is_late(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}, "holdLook": True})
+    web.pay(job)
+    async with asyncio.timeout(30):
+        await web.service.looked.wait()
+    first = await evaluate.begin(web.gateway.pool, job["id"])  # the run of another process: the one before is lost
+    assert first is not None
+    assert (first.attempt, first.lost_runs) == (2, 1)
+    assert (await evaluate.fail(web.gateway.pool, first, "Gave up.")).counted
+    web.service.release.set()
+    failed = await web.until(job, state="failed")
+    assert failed["failureReason"] == "Gave up."
+
+
+async def test_estimates_and_works_name_the_fee(web: Web) -> None:
+    _, said = await web.call("POST", "/api/estimate", {"work": "looked-at", "input": {}})
+    assert (said["estimateSats"], said["evaluationFeeSats"]) == (100, 10)
+    _, said = await web.call("POST", "/api/estimate", {"work": "echo", "input": {}})
+    assert "evaluationFeeSats" not in said
+    _, works = await web.call("GET", "/api/works")
+    fees = {work["name"]: work.get("evaluationFeeSats") for work in works["works"]}
+    assert (fees["looked-at"], fees["looked-at-free"], fees["echo"]) == (10, 0, None)
