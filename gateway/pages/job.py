@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway import problems
 from gateway.api.access import require_job
-from gateway.api.jobs import cancel, refund, stream_job
+from gateway.api.jobs import UNPAID, cancel, refund, stream_job
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
@@ -118,7 +118,7 @@ async def demo_pay(request: web.Request) -> web.Response:
 
     async def act() -> None:
         job = await _view(request.app[GATEWAY], job_id)
-        if job.state == "awaiting_work_payment" and job.invoice is not None:
+        if job.state in UNPAID and job.invoice is not None:
             await request.app[DEMO_WALLET].pay(job.invoice.payment_request)
 
     return await _act(request, job_id, "demo-pay", "", act)
@@ -170,7 +170,7 @@ async def _answer(
     gateway = request.app[GATEWAY]
     job = await _view(gateway, job_id)
     entry = gateway.catalogue.find(job.work)
-    payable = job.state == "awaiting_work_payment" and job.invoice is not None
+    payable = job.state in UNPAID and job.invoice is not None
     withdrawal = await _withdrawal(gateway, job)
     context = {
         "job": job,

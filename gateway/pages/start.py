@@ -14,9 +14,10 @@ from aiohttp import web
 from gateway import idempotency, problems
 from gateway.api.access import client_address
 from gateway.api.jobs import buy, job_token
+from gateway.api.system import pool_view
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY, Gateway
-from gateway.jobs.gate import dry_run
+from gateway.jobs.gate import dry_run, standing
 from gateway.jobs.price import Priced, price
 from gateway.pages import job
 from gateway.pages.errors import problem_of
@@ -24,7 +25,7 @@ from gateway.pages.forms import FieldError, field_error, fields, read_input
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
-from gateway.pages.rendering import render, sats
+from gateway.pages.rendering import VIEWER, render, sats
 from gateway.pages.words import one_line
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
@@ -67,7 +68,7 @@ async def show(request: web.Request) -> web.Response:
     entry = gateway.catalogue.works[0] if named is None else gateway.catalogue.find(named)
     if entry is None:
         raise Problem(problems.UNKNOWN_WORK)
-    return _page(request, entry, None)
+    return await _page(request, entry, None)
 
 
 async def go_to_start(request: web.Request) -> web.Response:
@@ -82,8 +83,8 @@ async def estimate(request: web.Request) -> web.Response:
     entry = _entry(gateway, typed)
     order = await _order(request, entry, typed)
     if isinstance(order, Refused):
-        return _page(request, entry, typed, refused=order)
-    return _page(request, entry, typed, offer=Offer(order, _new_key()))
+        return await _page(request, entry, typed, refused=order)
+    return await _page(request, entry, typed, offer=Offer(order, _new_key()))
 
 
 async def buy_job(request: web.Request) -> web.Response:
@@ -93,11 +94,11 @@ async def buy_job(request: web.Request) -> web.Response:
     entry = _entry(gateway, typed)
     order = await _order(request, entry, typed)
     if isinstance(order, Refused):
-        return _page(request, entry, typed, refused=order)
+        return await _page(request, entry, typed, refused=order)
     key = typed.get("key", "")
     if typed.get("agreed") != str(order.estimate_sats):
         notice = f"The price of what you gave now is {sats(order.estimate_sats)}. Please check it before you buy."
-        return _page(
+        return await _page(
             request, entry, typed, offer=Offer(order, _new_key()), refused=Refused(None, notice, 409), moved=True
         )
     try:
@@ -107,7 +108,7 @@ async def buy_job(request: web.Request) -> web.Response:
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
         offer = Offer(order, _new_key() if spent else key)
         refused = Refused(None, _FORM_USED if spent else one_line(problem), problem.type.status)
-        return _page(request, entry, typed, offer=offer, refused=refused)
+        return await _page(request, entry, typed, offer=offer, refused=refused)
     response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
     job.give_cookie(response, gateway, job_id, job_token(gateway, job_id))
     return response
@@ -171,7 +172,7 @@ def _wrong_input(error: FieldError) -> Refused:
     return Refused(error, "Please look at your input again. Nothing was bought.", problems.INVALID_INPUT.status)
 
 
-def _page(
+async def _page(
     request: web.Request,
     entry: WorkEntry,
     typed: Mapping[str, str] | None,
@@ -183,6 +184,7 @@ def _page(
     error = refused.field_error if refused else None
     shown = fields(entry.schema_of_input, typed, entry.example, error)
     context = {
+        **await _free_tier(request),
         "works": [(work, price_words(work.price)) for work in request.app[GATEWAY].catalogue.works],
         "chosen": entry,
         "price": price_words(entry.price),
@@ -194,3 +196,16 @@ def _page(
         "price_moved": moved,
     }
     return render(request, "start.html", context, status=refused.status if refused else 200)
+
+
+async def _free_tier(request: web.Request) -> dict[str, Any]:
+    """What the pool has, and where the visitor stands, for a gateway that has tiers."""
+    gateway = request.app[GATEWAY]
+    nothing: dict[str, Any] = {"pool": None, "standing": None}
+    if not gateway.rules.tiers:
+        return nothing
+    pubkey = request.get(VIEWER)
+    try:
+        return {"pool": await pool_view(gateway), "standing": await standing(gateway, pubkey) if pubkey else None}
+    except DATABASE_AWAY:
+        return nothing

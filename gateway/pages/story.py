@@ -57,9 +57,15 @@ def _words(job: JobView) -> tuple[str, str, Tone]:
             return "Working on it", text, "busy"
         case "complete":
             return _complete(job)
-        case "failed" | "rejected":
-            what = "The work was not done" if job.state == "rejected" else "The work failed"
-            return what, f"You pay nothing. {_refund_text(job, 'Everything you paid')}".strip(), "bad"
+        case "rejected":
+            rest = _refund_text(job, "What you paid above that")
+            return "Your input was not taken", f"{_look_cost(job) or 'You pay nothing.'} {rest}".strip(), "bad"
+        case "failed":
+            what = "Your input was not looked at" if _look_outcome(job) == "failed" else "The work failed"
+            look = _look_cost(job)
+            nothing = f"You pay nothing for the work. {look}" if look else "You pay nothing."
+            everything = "Everything you paid for the work" if look else "Everything you paid"
+            return what, f"{nothing} {_refund_text(job, everything)}".strip(), "bad"
         case "expired":
             return _expired(job)
 
@@ -68,6 +74,10 @@ def _waiting_for_payment(job: JobView) -> tuple[str, str, Tone]:
     if job.invoice is None:
         text = "Our Lightning node has not made your invoice yet. Nothing is to be paid until it is here."
         return "Your invoice is on its way", text, "busy"
+    if job.state == "awaiting_eval_payment":
+        text = f"Then you learn the price of the work, at most {sats(job.estimate_sats)}, and whether it can be done. "
+        kept = "This fee is kept for the answer, whatever it is; without one it is yours again."
+        return f"Pay {sats(job.invoice.amount_sats)} to have your input looked at", text + kept, "ask"
     headline = f"Pay {sats(job.invoice.amount_sats)} to start"
     if job.serve == "partial":
         part = f"The free pool adds {sats(job.absorb_sats)}, if it still can when your payment arrives;"
@@ -88,12 +98,21 @@ def _complete(job: JobView) -> tuple[str, str, Tone]:
 
 def _expired(job: JobView) -> tuple[str, str, Tone]:
     if job.refund_state == "none":
-        text = (
-            "The invoice was cancelled, or ran out before it was paid. Nothing was charged, and it can not be paid now."
-        )
+        nothing = _look_cost(job) or "Nothing was charged."
+        text = f"The invoice was cancelled, or ran out before it was paid; it can not be paid now. {nothing}"
         return "This job ended unpaid", text, "quiet"
     text = f"Your payment came after the job had ended. {_refund_text(job, 'Everything you paid')}"
     return "Paid too late", text, "bad"
+
+
+def _look_outcome(job: JobView) -> str | None:
+    return job.evaluation.outcome if job.evaluation else None
+
+
+def _look_cost(job: JobView) -> str:
+    """What was kept of the user's money for looking at the input; empty when nothing was."""
+    charged = job.evaluation.charged_sats if job.evaluation else None
+    return f"The look at your input cost you {sats(charged)}." if charged else ""
 
 
 def _refund_text(job: JobView, what: str) -> str:
@@ -110,6 +129,7 @@ def _refund_text(job: JobView, what: str) -> str:
 
 def _steps(job: JobView) -> tuple[Step, ...]:
     return (
+        *_look_step(job),
         Step("Price", "done", f"at most {sats(job.estimate_sats)}"),
         _pay_step(job),
         _work_step(job),
@@ -122,8 +142,30 @@ def _paid_sats(job: JobView) -> int:
     return (job.invoice.amount_paid_sats if job.invoice else None) or 0
 
 
+def _look_step(job: JobView) -> tuple[Step, ...]:
+    """For a work whose inputs are looked at before their price is fixed."""
+    if job.evaluation is None:
+        return ()
+    match job.evaluation.outcome or job.state:
+        case "accepted":
+            return (Step("Look", "done", "taken"),)
+        case "rejected":
+            return (Step("Look", "failed", "not taken"),)
+        case "failed":
+            return (Step("Look", "failed", "no answer"),)
+        case "evaluating":
+            return (Step("Look", "current", "running"),)
+        case "expired":
+            return (Step("Look", "failed", "not paid"),)
+        case _:
+            return (Step("Look", "current", f"costs {sats(job.evaluation.fee_sats)}"),)
+
+
 def _pay_step(job: JobView) -> Step:
-    if job.state in ("awaiting_eval_payment", "awaiting_work_payment"):
+    if job.evaluation is not None and job.evaluation.outcome != "accepted":
+        ended = job.state in ("rejected", "failed", "expired")
+        return Step("Pay", "skipped", "not asked for") if ended else Step("Pay", "todo", "")
+    if job.state == "awaiting_work_payment":
         return Step("Pay", "current", "waiting")
     if job.state == "expired" and not _paid_sats(job):
         return Step("Pay", "failed", "not paid")
@@ -133,13 +175,13 @@ def _pay_step(job: JobView) -> Step:
 
 def _work_step(job: JobView) -> Step:
     match job.state:
-        case "executing" | "evaluating":
+        case "executing":
             return Step("Work", "current", "running")
         case "complete":
             return Step("Work", "done", f"cost {sats(job.actual_cost_sats or 0)}")
-        case "failed" | "rejected":
+        case "failed" if _look_outcome(job) != "failed":
             return Step("Work", "failed", job.state)
-        case "expired":
+        case "expired" | "rejected" | "failed":
             return Step("Work", "skipped", "never started")
         case _:
             return Step("Work", "todo", "")
@@ -167,9 +209,15 @@ def _refund_step(job: JobView) -> Step:
 
 def _receipt(job: JobView) -> tuple[Line, ...]:
     """What you paid, what it cost you, what came or comes back."""
-    if not _paid_sats(job) and not job.absorbed_sats:
+    look = job.evaluation
+    if not _paid_sats(job) and not job.absorbed_sats and not (look and look.outcome):
         return ()
     lines = [Line("You paid", _paid_sats(job))]
+    if look is not None and look.charged_sats:
+        of_it = "" if look.outcome == "rejected" else ", on an invoice of its own"
+        lines.append(Line(f"The look at your input cost you{of_it}", look.charged_sats))
+    if look is not None and look.absorbed_sats:
+        lines.append(Line("The look at your input, paid by the pool", look.absorbed_sats))
     if job.absorbed_sats:
         lines.append(Line("Paid by the pool", job.absorbed_sats))
     if job.user_charge_sats is not None:

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import segno
 
-from gateway.api.models import InvoiceView, JobView
+from gateway.api.models import EvaluationView, InvoiceView, JobView
 from gateway.api.routes import ROUTES
 from gateway.pages import forms
 from gateway.pages import job as job_page
@@ -29,6 +29,7 @@ from gateway.pages.story import story
 from gateway.pages.words import words_for
 from gateway.problems import ALL, Problem
 from lightning.fake import FakeNode
+from tests.web import free_tier
 from tests.web.conftest import Web
 
 PDF = "markdown-pdf"
@@ -57,7 +58,7 @@ class Browser:
 
     async def offer(self, work: str = "echo", text: str = "{}") -> dict[str, str]:
         """The form as it stands beside the price, ready to buy."""
-        field = "input" if work == "echo" else "input.markdown"
+        field = "input.markdown" if work == PDF else "input"
         page = await self.post("/estimate", {"work": work, field: text})
         assert page.status == 200, page.text
         return {"work": work, field: text, "agreed": page.hidden("agreed"), "key": page.hidden("key")}
@@ -197,6 +198,32 @@ async def test_the_start_page_offers_the_works_with_their_prices(browser: Browse
     assert 'name="input.markdown"' in page.text
     unknown = await browser.get("/?work=nothing")
     assert (unknown.status, "No sats were taken" in unknown.text) == (404, True)
+
+
+async def test_the_start_page_says_what_the_pool_has_and_where_you_stand(web: Web, browser: Browser) -> None:
+    await free_tier.fund(web, 777)
+    assert "has 777 sats to give" in (await browser.get("/")).text
+    await free_tier.rank(web, "half")
+    status, asked = await web.call("POST", "/api/identity/challenge")
+    assert status == 200
+    proof = free_tier.ALICE.login(asked["challenge"], web.url)
+    logged_in = await browser.post("/login", {"event": json.dumps(proof)}, Origin=web.url)
+    assert logged_in.status == 204, logged_in.text
+    known = await browser.get("/")
+    assert "Your tier is <b>half</b>; 1,000 sats are left for you today." in known.text
+
+
+async def test_a_work_that_is_looked_at_first_says_what_the_look_costs(web: Web, browser: Browser) -> None:
+    page = await browser.post("/estimate", {"work": "looked-at", "input": "{}"})
+    assert "For a look at your input, before anything else</dt><dd>10 sats" in page.text
+    assert "Have it looked at for 10 sats" in page.text
+    path = await browser.bought("looked-at", '{"verdict": {"accept": false, "reason": "Too blurred."}}')
+    first = await browser.get(path)
+    assert "Pay 10 sats to have your input looked at" in first.text
+    await pay(web, path)
+    told = await until(browser, path, "Your input was not taken")
+    assert "The look at your input cost you 10 sats." in told.text
+    assert "Too blurred." in told.text
 
 
 async def test_the_estimate_shows_who_pays_and_writes_nothing(web: Web, browser: Browser) -> None:
@@ -572,6 +599,30 @@ def test_every_state_has_its_words_and_one_step_at_most_is_now(state: str, refun
         assert ("1,100 sats" in f"{told.headline} {told.text}") == owed
         assert told.moving == (refund_state == "paying")
         assert sum(step.state == "current" for step in told.steps) == (refund_state in ("pending", "paying"))
+
+
+LOOKS = [
+    ("awaiting_eval_payment", None, ["current", "done", "todo", "todo", "todo", "todo"]),
+    ("evaluating", None, ["current", "done", "todo", "todo", "todo", "todo"]),
+    ("awaiting_work_payment", "accepted", ["done", "done", "current", "todo", "todo", "todo"]),
+    ("executing", "accepted", ["done", "done", "done", "current", "todo", "todo"]),
+    ("complete", "accepted", ["done", "done", "done", "done", "done", "skipped"]),
+    ("rejected", "rejected", ["failed", "done", "skipped", "skipped", "skipped", "skipped"]),
+    ("failed", "failed", ["failed", "done", "skipped", "skipped", "skipped", "skipped"]),
+    ("failed", "accepted", ["done", "done", "done", "failed", "skipped", "skipped"]),
+    ("expired", None, ["failed", "done", "skipped", "skipped", "skipped", "skipped"]),
+]
+
+
+@pytest.mark.parametrize(("state", "outcome", "steps"), LOOKS, ids=lambda value: str(value))
+def test_the_steps_of_a_job_that_is_looked_at(state: str, outcome: str | None, steps: list[str]) -> None:
+    charged = None if outcome is None else 0 if outcome == "failed" else 10
+    look = EvaluationView(fee_sats=10, outcome=outcome, charged_sats=charged, absorbed_sats=charged and 0)
+    told = story(job_view(state=state, evaluation=look))
+    assert [step.name for step in told.steps] == ["Look", "Price", "Pay", "Work", "Result", "Refund"]
+    assert [step.state for step in told.steps] == steps
+    kept = "The look at your input cost you" in " ".join([told.text, *(line.label for line in told.receipt)])
+    assert kept == bool(charged)
 
 
 def test_the_receipt_adds_up_in_words() -> None:
