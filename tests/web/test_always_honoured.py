@@ -10,6 +10,7 @@ import pytest
 
 from gateway.execution.queue import enqueue
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
+from gateway.jobs.decisions import Purpose
 from gateway.jobs.end_unpaid import record_gone
 from gateway.jobs.settle import settle
 from tests.web.conftest import Web
@@ -19,7 +20,7 @@ async def second_invoice(web: Web, job: dict[str, Any], amount_sats: int = 100) 
     """Another invoice for the same order, open at the node; its payment hash."""
     planned = plan_invoice(amount_sats, "again", 600)
     async with web.gateway.pool.acquire() as conn, conn.transaction():
-        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned)])
+        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned, Purpose.WORK)])
     await open_at_node(web.gateway.pool, web.node, planned)
     return planned.payment_hash
 

@@ -293,7 +293,7 @@ async def test_health_readiness_and_metrics(web: Web) -> None:
 async def test_the_catalogue(web: Web) -> None:
     status, body = await web.call("GET", "/api/works")
     assert status == 200
-    assert [work["name"] for work in body["works"]] == ["echo", "markdown-pdf"]
+    assert [work["name"] for work in body["works"]] == ["echo", "looked-at", "looked-at-free", "markdown-pdf"]
     assert "127.0.0.1" not in json.dumps(body), "the operator's own addresses are not shown"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
+from gateway.jobs.decisions import Purpose
 from gateway.refunds.executor import Attempt, RefundExecutor
 from lightning import bolt11
 from lightning.types import Failed, FailureReason, InFlight, NotFound, Unknown
@@ -296,7 +297,7 @@ async def test_a_paid_invoice_does_not_pass_for_a_second_debt(web: Web) -> None:
     await web.until(job, refundState="paid")
     async with web.gateway.pool.acquire() as conn, conn.transaction():
         planned = plan_invoice(100, "a second invoice of the job", 600)
-        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned)])
+        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned, Purpose.WORK)])
     await open_at_node(web.gateway.pool, web.node, planned)
     web.node.settle(planned.payment_hash)
     await web.until(job, refundState="pending", refundAmountSats=100)
