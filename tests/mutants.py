@@ -26,6 +26,7 @@ LEASES = "gateway/refunds/queries.sql"
 DECISIONS = "gateway/refunds/decisions.py"
 FREE_TIER = "ledger/free_tier.py"
 POLICY = "tests/unit/test_free_tier.py::"
+LOOKS = "tests/web/test_evaluation.py::"
 JOBS = "tests/web/test_free_tier_jobs.py::"
 SALES = "tests/web/test_sales_in_groups.py::"
 
@@ -299,6 +300,43 @@ MUTANTS = (
         "FREE_FAILURES = 5",
         "FREE_FAILURES = 500",
         JOBS + "test_buyers_whose_work_keeps_failing_wait",
+    ),
+    Mutant(
+        "a fee is granted to whom the work would not be free",
+        "ledger/free_tier.py",
+        "if fee_sats and decide(facts, cap_sats).serve is Serve.FREE and",
+        "if fee_sats and",
+        LOOKS + "test_a_pool_that_can_not_pay_fee_and_work_grants_no_fee",
+    ),
+    Mutant(
+        "an evaluation without an answer keeps the fee's grant",
+        "gateway/jobs/evaluate.py",
+        """        if job["granted"]:
+            await grants.release_reservation""",
+        """        if not job["granted"]:
+            await grants.release_reservation""",
+        LOOKS + "test_a_granted_fee_is_the_pools_again_when_the_evaluator_fails",
+    ),
+    Mutant(
+        "an evaluator's late answer counts",
+        "gateway/jobs/evaluate.py",
+        """ or job["attempt"] != run.attempt:""",
+        ":",
+        LOOKS + "test_an_answer_of_an_earlier_run_is_late",
+    ),
+    Mutant(
+        "an evaluator may raise the price",
+        "gateway/work/evaluator.py",
+        "not 1 <= estimate_sats <= cap_sats",
+        "not 1 <= estimate_sats",
+        LOOKS + "test_an_evaluator_that_gives_no_answer_costs_nothing",
+    ),
+    Mutant(
+        "an evaluation's invoice pays for the work",
+        "gateway/jobs/decisions.py",
+        "case Purpose.WORK, JobState.AWAITING_WORK_PAYMENT:",
+        "case _, JobState.AWAITING_WORK_PAYMENT:",
+        "tests/unit/test_job_decisions.py",
     ),
 )
 

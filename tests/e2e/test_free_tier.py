@@ -34,8 +34,8 @@ class Known(Buyer):
         await self.operator("POST", "pool/topups", {"amountSats": pool_sats})
         await self.operator("PUT", f"identities/{ALICE.pubkey}", {"tier": tier})
 
-    async def ask(self, work_input: dict[str, Any]) -> dict[str, Any]:
-        raw = json.dumps({"work": "echo", "input": work_input}).encode()
+    async def ask(self, work_input: dict[str, Any], work: str = "echo") -> dict[str, Any]:
+        raw = json.dumps({"work": work, "input": work_input}).encode()
         event = ALICE.call("POST", f"{self.url}/api/jobs", raw, content=secrets.token_hex(8))
         headers = header(event) | {"Content-Type": "application/json"}
         async with self.http.post(f"{self.url}/api/jobs", data=raw, headers=headers) as response:
@@ -138,3 +138,62 @@ async def test_ten_payments_race_for_a_pool_that_holds_three(
         await known.until(job, state="complete", absorbedSats=50, userChargeSats=50, refundState="none")
     assert len(ran) == 3
     assert before - await payer.settled_balance_msat() == 3 * 50_000
+
+
+async def payable(known: Known, job: dict[str, Any], amount_sats: int) -> str:
+    """The invoice of an evaluated job's work, once LND made it."""
+    async with asyncio.timeout(60):
+        while (seen := await known.job(job)).get("invoice", {}).get("amountSats") != amount_sats:
+            await asyncio.sleep(0.05)
+    return str(seen["invoice"]["paymentRequest"])
+
+
+async def test_a_look_that_is_paid_for_and_then_the_work_at_the_price_that_it_found(
+    known: Known, payer: AsyncControl
+) -> None:
+    before = await payer.settled_balance_msat()
+    job = await known.buy("looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 45})
+    await payer.pay(job["invoice"]["paymentRequest"])
+    await payer.pay(await payable(known, job, 60))
+    await known.until(job, state="complete", userChargeSats=45, refundAmountSats=15)
+    await back(known, payer, job, 15)
+    assert before - await payer.settled_balance_msat() == 55_000
+
+
+async def test_a_no_costs_the_fee_and_silence_costs_nothing(known: Known, payer: AsyncControl) -> None:
+    before = await payer.settled_balance_msat()
+    refused = await known.buy("looked-at", {"verdict": {"accept": False, "reason": "Too blurred."}})
+    await payer.pay(refused["invoice"]["paymentRequest"])
+    await known.until(refused, state="rejected", refundState="none", failureReason="Too blurred.")
+    silent = await known.buy("looked-at", {})
+    await payer.pay(silent["invoice"]["paymentRequest"])
+    await known.until(silent, state="failed", refundState="pending", refundAmountSats=10)
+    await back(known, payer, silent, 10)
+    assert before - await payer.settled_balance_msat() == 10_000
+
+
+async def test_the_pool_pays_for_the_look_and_the_work_of_whom_it_serves_free(
+    known: Known, payer: AsyncControl
+) -> None:
+    before = await payer.settled_balance_msat()
+    await known.start("all", 200)
+    job = await known.ask({"verdict": {"accept": True, "estimateSats": 60}, "cost": 45}, "looked-at")
+    await known.until(job, state="complete", absorbedSats=45, userChargeSats=0, refundState="none")
+    assert await known.pool_sats() == (145, 0)
+    assert await payer.settled_balance_msat() == before
+
+
+async def test_killed_while_it_looks(
+    known: Known, payer: AsyncControl, gateway: GatewayProcess, service: WorkService
+) -> None:
+    before = await payer.settled_balance_msat()
+    job = await known.buy("looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 60, "holdLook": True})
+    await payer.pay(job["invoice"]["paymentRequest"])
+    async with asyncio.timeout(60):
+        await service.looked.wait()
+    await gateway.kill()
+    service.release.set()
+    await gateway.start()
+    await payer.pay(await payable(known, job, 60))
+    await known.until(job, state="complete", userChargeSats=60, refundState="none")
+    assert before - await payer.settled_balance_msat() == 70_000
