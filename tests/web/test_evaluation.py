@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -92,6 +94,7 @@ async def test_an_evaluator_that_gives_no_answer_costs_nothing(web: Web, work_in
     failed = await web.until(job, state="failed")
     assert (failed["refundState"], failed["refundAmountSats"]) == ("pending", 10)
     assert failed["evaluation"] == {"feeSats": 10, "outcome": "failed", "chargedSats": 0, "absorbedSats": 0}
+    assert failed["failureReason"].startswith("The service that looks at this input")
 
 
 async def test_an_unpaid_fee_expires_and_can_be_cancelled(web: Web) -> None:
@@ -232,6 +235,9 @@ async def test_an_answer_of_an_earlier_run_is_late(web: Web) -> None:
     first = await evaluate.begin(web.gateway.pool, job["id"])  # the run of another process: the one before is lost
     assert first is not None
     assert (first.attempt, first.lost_runs) == (2, 1)
+    earlier = replace(first, attempt=1)
+    assert await evaluate.reject(web.gateway.pool, earlier, "No.", Decimal(0)) == evaluate.LATE
+    assert await evaluate.fail(web.gateway.pool, earlier, "No.") == evaluate.LATE
     assert (await evaluate.fail(web.gateway.pool, first, "Gave up.")).counted
     web.service.release.set()
     failed = await web.until(job, state="failed")
