@@ -212,12 +212,13 @@ def _receipt(job: JobView) -> tuple[Line, ...]:
     look = job.evaluation
     if not _paid_sats(job) and not job.absorbed_sats and not (look and look.outcome):
         return ()
-    lines = [Line("You paid", _paid_sats(job))]
+    lines = []
     if look is not None and look.charged_sats:
-        of_it = "" if look.outcome == "rejected" else ", on an invoice of its own"
-        lines.append(Line(f"The look at your input cost you{of_it}", look.charged_sats))
+        lines.append(Line("The look at your input cost you", look.charged_sats))
     if look is not None and look.absorbed_sats:
         lines.append(Line("The look at your input, paid by the pool", look.absorbed_sats))
+    if _paid_sats(job):
+        lines.append(Line("You paid for the work" if _look_outcome(job) == "accepted" else "You paid", _paid_sats(job)))
     if job.absorbed_sats:
         lines.append(Line("Paid by the pool", job.absorbed_sats))
     if job.user_charge_sats is not None:
