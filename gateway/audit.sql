@@ -119,6 +119,37 @@ values ('self-test', 'self-test-self-test-self', 'ln', 'ln', sha256('self test')
 insert into refunds (id, job_id, cause, amount_sats, state, attempt_id)
 values ('self-test', 'self-test-self-test-self', 'rest:self-test', 1, 'paying', 'self-test');
 
+-- name: check_routing_fees_keep_their_budgets
+-- What the refunds of a UTC day cost or may still cost is within the largest budget in force on it; so for each payee.
+select subject, format('%s msat, the budget is %s msat', counted_msat, budget_msat) as detail
+from (
+    select 'fees of ' || fee_day as subject, max(fee_day_budget_msat) as budget_msat,
+           -- What the operator says of a frozen refund by hand may be more than its limit.
+           sum(least(fee_counted_msat, fee_limit_msat)) as counted_msat
+    from refund_attempts where fee_day_budget_msat is not null group by fee_day
+    union all
+    select 'fees of ' || fee_day || ' to ' || payee, max(fee_payee_budget_msat),
+           sum(least(fee_counted_msat, fee_limit_msat))
+    from refund_attempts where fee_payee_budget_msat is not null group by fee_day, payee
+) as counted
+where counted_msat > budget_msat
+
+-- name: break_routing_fees_keep_their_budgets
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                             fee_limit_msat, fee_day_budget_msat, expires_at, state, preimage, fee_msat)
+select 'self-test-' || n, 'self-test-self-test-self', 'ln', 'ln', sha256(n::text::bytea), 1, false,
+       1000, 1000, now(), 'paid', n::text::bytea, 1000 from generate_series(1, 2) as n;
+
+-- name: break_routing_fees_keep_their_budgets_2
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless, payee,
+                             fee_limit_msat, fee_payee_budget_msat, expires_at, state, preimage, fee_msat)
+select 'self-test-' || n, 'self-test-self-test-self', 'ln', 'ln', sha256(n::text::bytea), 1, false,
+       '02' || repeat('ab', 32), 1000, 1000, now(), 'paid', n::text::bytea, 1000 from generate_series(1, 2) as n;
+
 -- name: check_paid_is_charged_or_owed_back
 -- For a job that has ended: all that was paid is its charge, its refunds and its sub-sat rest. No sat is left or added.
 select job.id as subject,

@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "a fee larger than the refund",
-        "gateway/refunds/claim.py",
+        "gateway/refunds/fees.py",
         "return min(amount_msat, max(",
         "return max(amount_msat, max(",
         REFUND + "test_the_fee_limit_is_never_more_than_the_refund",

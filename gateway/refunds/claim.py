@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -15,23 +13,11 @@ from gateway.ids import new_id
 from gateway.jobs.decisions import TERMINAL, JobState
 from gateway.problems import Problem
 from gateway.refunds.destination import Destination, refuse_amount
+from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_fee
 from ledger import sql
 from ledger.database import Connection, Pool
-from ledger.money import sats_to_msat
 
 _q = sql.load("gateway.refunds")
-
-
-@dataclass(frozen=True, slots=True)
-class FeeLimit:
-    """The larger of a base and a share of the amount, never more than the amount itself; paid by the gateway."""
-
-    base_sats: int
-    percent: Decimal
-
-    def msat(self, amount_sats: int) -> int:
-        amount_msat = sats_to_msat(amount_sats)
-        return min(amount_msat, max(sats_to_msat(self.base_sats), int(amount_msat * self.percent / 100)))
 
 
 UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
@@ -98,7 +84,18 @@ async def _claim(
     refuse_amount(request, owed_sats)
     if using_up is not None:
         await using_up(conn)
-    attempt_id = new_id()
+    await conn.execute(_q.set_refund_to, job_id, None)
+    await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in pending], fee_limit)
+    return Claimed.STARTED
+
+
+async def _pin(
+    conn: Connection, job_id: str, destination: Destination, amount_sats: int, refund_ids: list[str], rule: FeeLimit
+) -> None:
+    """The attempt, with its share of the day's fee budget: granted under a lock that only this and the commit hold."""
+    request, attempt_id = destination.request, new_id()
+    await conn.execute(_q.lock_fee_budget, LOCK_ID)
+    grant = await _granted(conn, destination, amount_sats, rule)
     await conn.execute(
         _q.insert_attempt,
         attempt_id,
@@ -106,14 +103,23 @@ async def _claim(
         destination.text,
         request.payment_request,
         request.payment_hash,
-        owed_sats,
+        amount_sats,
         request.amount_msat == 0,
-        fee_limit.msat(owed_sats),
+        grant.limit_msat,
         request.expires_at,
+        request.destination,
+        grant.bound,
+        grant.day_budget_msat,
+        grant.payee_budget_msat,
     )
-    await conn.execute(_q.claim_refunds, attempt_id, [row["id"] for row in pending])
-    await conn.execute(_q.set_refund_to, job_id, None)
-    return Claimed.STARTED
+    await conn.execute(_q.claim_refunds, attempt_id, refund_ids)
+
+
+async def _granted(conn: Connection, destination: Destination, amount_sats: int, rule: FeeLimit) -> FeeGrant:
+    today = await conn.fetchrow(_q.fees_today, destination.request.destination)
+    if today is None:
+        raise RuntimeError("an aggregate answers one row")
+    return grant_fee(rule, amount_sats, FeesToday(today["all_msat"], today["payee_msat"]))
 
 
 def below_minimum(owed_sats: int, min_sats: int) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from gateway.refunds.fees import FeeBound
 from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled, Unknown
 
 EXPIRY_MARGIN = timedelta(seconds=10)
@@ -36,6 +37,8 @@ class Facts:
     """LND once showed a payment for this attempt."""
     history_intact: bool
     """Same node key, its highest payment index is not lower than recorded, and no older backup was restored here."""
+    fee_bound: FeeBound | None = None
+    """The budget that left less than the usual fee limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,12 @@ WORDS = {
     FailureReason.UNSPECIFIED: "The payment failed.",
 }
 BACKUP_RESTORED = "The node knows invoices that this database lacks (an older backup?): it may have been paid already."
+FEE_BUDGET_WORDS = {
+    FeeBound.DAY: "Today's budget for routing fees is used up: no route to this wallet is free, or as cheap as what "
+    "is left. There is a new one tomorrow (UTC).",
+    FeeBound.DESTINATION: "Today's budget for routing fees to this wallet's node is used up: no route to it is free, "
+    "or as cheap as what is left. There is a new one tomorrow (UTC).",
+}
 EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
 
 
@@ -128,8 +137,14 @@ def _after_failure(facts: Facts, outcome: Failed, now: datetime) -> Step:
             return Send()
         return SendLater(outcome.payment_index, timedelta(seconds=2**facts.sends))
     if failed_sends == facts.sends or now >= facts.expires_at + FINALLY_FAILED_AFTER:
-        return GiveUp(WORDS[outcome.reason])
+        return _give_up(facts, outcome.reason)
     return Wait(True, "failed, but a send is unaccounted for until its invoice has expired")
+
+
+def _give_up(facts: Facts, reason: FailureReason) -> GiveUp:
+    if reason is FailureReason.NO_ROUTE and facts.fee_bound is not None:
+        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound])
+    return GiveUp(WORDS[reason])
 
 
 def _when_not_found(facts: Facts, now: datetime) -> Step:
@@ -142,6 +157,11 @@ def _when_not_found(facts: Facts, now: datetime) -> Step:
     if now >= facts.expires_at + FINALLY_FAILED_AFTER:
         return GiveUp(EXPIRED_UNSENT)
     return Wait(False, "no send of it was taken up; it is safe to give up only after its invoice has expired")
+
+
+def may_join_flight(amount_sats: int, in_flight_sats: int, cap_sats: int) -> bool:
+    """Whether one more send keeps within the cap on all that is in flight. What is larger than the cap goes alone."""
+    return in_flight_sats == 0 or in_flight_sats + amount_sats <= cap_sats
 
 
 def _can_send(facts: Facts, now: datetime) -> bool:

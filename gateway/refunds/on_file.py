@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from gateway import problems
 from gateway.problems import Problem
-from gateway.refunds.claim import FeeLimit, claim, jobs_with_destination, owed_sats, reject_on_file
+from gateway.refunds.claim import claim, jobs_with_destination, owed_sats, reject_on_file
 from gateway.refunds.destination import DestinationRules, refuse_used, resolve_destination
+from gateway.refunds.fees import FeeLimit
 from ledger.database import Pool
 from lightning.node import Node
 from lightning.types import NodeUnavailable

@@ -19,8 +19,27 @@ select coalesce(sum(amount_sats), 0)::bigint from refunds where job_id = $1 and 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
 insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
-                             fee_limit_msat, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                             fee_limit_msat, expires_at, payee, fee_bound, fee_day_budget_msat, fee_payee_budget_msat)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- name: lock_fee_budget
+-- One claim after another, in all processes, until its commit: what is left of a budget is granted once.
+select pg_advisory_xact_lock($1)
+
+-- name: fees_today
+-- What counts against the budgets of this UTC day: all attempts made on it, and those that pay this node.
+select coalesce(sum(fee_counted_msat), 0)::bigint as all_msat,
+       coalesce(sum(fee_counted_msat) filter (where payee = $1), 0)::bigint as payee_msat
+from refund_attempts where fee_day = (now() at time zone 'utc')::date and fee_counted_msat > 0
+
+-- name: lock_sends
+-- One send after another is counted, in all processes, so that the cap on what is in flight holds.
+select pg_advisory_xact_lock($1)
+
+-- name: in_flight_sats
+-- What other attempts have sent and not heard the end of.
+select coalesce(sum(amount_sats), 0)::bigint from refund_attempts
+where state = 'unfinished' and sends > failed_sends and id <> $1
 
 -- name: claim_refunds
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
