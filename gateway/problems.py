@@ -72,6 +72,7 @@ NOT_READY = ProblemType("not_ready", 503, "The gateway is not ready")
 
 NOTHING_TO_REFUND = ProblemType("nothing_to_refund", 409, "Nothing is owed on this job")
 REFUND_BELOW_MINIMUM = ProblemType("refund_below_minimum", 409, "This is too little to be sent")
+REFUND_NOT_DUST = ProblemType("refund_not_dust", 409, "This is enough to be sent to you")
 REFUND_NOT_FOUND = ProblemType("refund_not_found", 404, "There is no such refund")
 REFUND_NOT_RETRYABLE = ProblemType("refund_not_retryable", 409, "There is nothing to try again for this refund")
 WITHDRAWAL_INVALID = ProblemType("withdrawal_invalid", 409, "This withdrawal code can not be used")

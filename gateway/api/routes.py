@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import identity, jobs, models, operator, system, withdraw
+from gateway.api import dust, identity, jobs, models, operator, system, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
@@ -137,6 +137,16 @@ ROUTES: tuple[Route, ...] = (
             p.REFUND_IN_PROGRESS,
             *_AWAY,
         ),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/refund/donate",
+        dust.donate_dust,
+        "Give what is too little to be sent to the free pool.",
+        models.JobView,
+        access="job",
+        idempotent=True,
+        problems=(*_JOB, *_IDEMPOTENT, p.NOTHING_TO_REFUND, p.REFUND_NOT_DUST, p.DATABASE_UNAVAILABLE),
     ),
     Route(
         "GET",

@@ -24,6 +24,7 @@ from gateway.pages.story import story
 from gateway.pages.words import one_line
 from gateway.problems import Problem
 from gateway.refunds.claim import below_minimum
+from gateway.refunds.donate import donate_refund
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -111,6 +112,16 @@ async def refund_job(request: web.Request) -> web.Response:
         await refund(request.app[GATEWAY], job_id, destination[:4096])
 
     return await _act(request, job_id, "refund", destination, act)
+
+
+async def donate_dust(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+
+    async def act() -> None:
+        gateway = request.app[GATEWAY]
+        await donate_refund(gateway.pool, job_id, gateway.settings.refund_min_sats)
+
+    return await _act(request, job_id, "donate", "", act)
 
 
 async def demo_pay(request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ _q = sql.load("gateway.refunds")
 
 
 UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
-"""Uses up what allows this one claim, or raises Problem."""
+"""Uses up what allows this one call (a withdrawal code, a signed event) in its transaction, or raises Problem."""
 
 
 class Claimed(StrEnum):
@@ -40,13 +40,17 @@ async def claim(
     min_sats: int,
     *,
     using_up: UseUp | None = None,
+    also: UseUp | None = None,
 ) -> Claimed:
     """Guarded claim of all pending refunds of the job, not less than `min_sats` in all. Raises Problem.
 
-    `using_up` takes part in the claim's transaction; with it nothing is kept for later.
+    `using_up` and `also` take part in the transaction: `using_up` only in a claim, and with it nothing is kept for
+    later; `also` first, whatever comes of it.
     """
     try:
         async with pool.acquire() as conn, conn.transaction():
+            if also is not None:
+                await also(conn)
             return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up)
     except asyncpg.UniqueViolationError:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.") from None
@@ -140,9 +144,11 @@ async def owed_sats(pool: Pool, job_id: str) -> int:
     return int(await pool.fetchval(_q.owed_sats, job_id))
 
 
-async def keep_address(pool: Pool, job_id: str, text: str) -> Claimed:
+async def keep_address(pool: Pool, job_id: str, text: str, *, also: UseUp | None = None) -> Claimed:
     """An address for what may be owed later: on file, asked when something is. Raises Problem."""
     async with pool.acquire() as conn, conn.transaction():
+        if also is not None:
+            await also(conn)
         job = await conn.fetchrow(_q.lock_job, job_id)
         if job is None:
             raise Problem(problems.JOB_NOT_FOUND)

@@ -113,6 +113,10 @@ update refunds set state = 'paid', updated_at = now() where attempt_id = $1 and 
 -- Only LND's terminal word leads here.
 update refunds set state = 'pending', attempt_id = null, updated_at = now() where attempt_id = $1 and state = 'paying'
 
+-- name: donate_refunds
+-- Terminal: no claim can take them any more.
+update refunds set state = 'donated', updated_at = now() where id = any($1) and state = 'pending'
+
 -- name: touch_job
 update jobs set updated_at = now() where id = $1
 

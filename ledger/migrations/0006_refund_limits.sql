@@ -1,4 +1,4 @@
--- Limits of refunds: budgets for routing fees by UTC day.
+-- Limits of refunds: budgets for routing fees by UTC day; dust that its owner gives to the pool.
 
 alter table refund_attempts
     -- The key of the node that is paid: the budget per destination counts by it.
@@ -23,3 +23,10 @@ create index refund_attempts_fees on refund_attempts (fee_day, payee) include (f
     where fee_counted_msat > 0;
 -- The last attempt of a job is looked for by each reader of the job.
 create index refund_attempts_job on refund_attempts (job_id, created_at);
+
+-- Too little to be sent, given to the pool by its owner: terminal, and no attempt ever pays it.
+alter table refunds
+    drop constraint refunds_state_check,
+    add constraint refunds_state_check check (state in ('pending', 'paying', 'paid', 'donated')),
+    drop constraint claimed_by_its_attempt,
+    add constraint claimed_by_its_attempt check ((state in ('pending', 'donated')) = (attempt_id is null));
