@@ -24,8 +24,8 @@ from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
-from gateway.refunds.claim import UseUp, claim, keep_address, owed_sats
-from gateway.refunds.destination import Destination, refuse_used, resolve_destination
+from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
+from gateway.refunds.destination import NOTHING_OWED, Destination, Owed, refuse_used, resolve_destination
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -229,7 +229,7 @@ async def refund_job(request: web.Request) -> web.Response:
     asked, raw = await read_model(request, RefundRequest)
 
     async def prepare() -> Destination | None:
-        return await _destination(gateway, asked.destination, await owed_sats(gateway.pool, job_id))
+        return await _destination(gateway, asked.destination, await owed_on(gateway.pool, job_id))
 
     async def answer(destination: Destination | None, _: str, resumed: bool) -> JobView:
         return await _refund_to(gateway, job_id, destination, asked.destination, opened.use_up(again=resumed))
@@ -243,11 +243,11 @@ async def refund_job(request: web.Request) -> web.Response:
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    owed = await owed_sats(gateway.pool, job_id)
+    owed = await owed_on(gateway.pool, job_id)
     return await _refund_to(gateway, job_id, await _destination(gateway, text, owed), text)
 
 
-async def _destination(gateway: Gateway, text: str, owed: int = 0) -> Destination | None:
+async def _destination(gateway: Gateway, text: str, owed: Owed = NOTHING_OWED) -> Destination | None:
     """None: an address, for what may be owed later."""
     return await resolve_destination(gateway.node, text, owed, datetime.now(UTC), gateway.destination_rules)
 

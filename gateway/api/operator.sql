@@ -52,7 +52,7 @@ select refund.state, job.refund_to from refunds refund join jobs job on job.id =
 
 -- name: retry_refund
 -- The destination stays, the reason why it was rejected goes.
-update jobs job set refund_to_error = null, updated_at = now()
+update jobs job set refund_to_error = null, refund_to_retry_at = null, updated_at = now()
 from refunds refund
 where refund.id = $1 and refund.job_id = job.id and refund.state = 'pending'
   and job.refund_to is not null and job.refund_to_error is not null

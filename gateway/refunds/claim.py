@@ -12,8 +12,9 @@ from gateway import problems
 from gateway.ids import new_id
 from gateway.jobs.decisions import TERMINAL, JobState
 from gateway.problems import Problem
-from gateway.refunds.destination import Destination, refuse_amount
+from gateway.refunds.destination import Destination, Owed, refuse_amount
 from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_fee
+from gateway.refunds.lnurl import is_address
 from ledger import sql
 from ledger.database import Connection, Pool
 
@@ -41,17 +42,19 @@ async def claim(
     *,
     using_up: UseUp | None = None,
     also: UseUp | None = None,
+    from_file: bool = False,
 ) -> Claimed:
-    """Guarded claim of all pending refunds of the job, not less than `min_sats` in all. Raises Problem.
+    """Guarded claim of the job's pending refunds, not less than `min_sats` in all: of all, but an address's invoice
+    only of those that it was asked for. Raises Problem.
 
     `using_up` and `also` take part in the transaction: `using_up` only in a claim, and with it nothing is kept for
-    later; `also` first, whatever comes of it.
+    later; `also` first, whatever comes of it. `from_file`: only if its owner has not said otherwise meanwhile.
     """
     try:
         async with pool.acquire() as conn, conn.transaction():
             if also is not None:
                 await also(conn)
-            return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up)
+            return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up, from_file)
     except asyncpg.UniqueViolationError:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.") from None
 
@@ -63,10 +66,13 @@ async def _claim(
     fee_limit: FeeLimit,
     min_sats: int,
     using_up: UseUp | None,
+    from_file: bool,
 ) -> Claimed:
     job = await conn.fetchrow(_q.lock_job, job_id)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
+    if from_file and job["refund_to"] != destination.text:
+        raise Problem(problems.REFUND_IN_PROGRESS, "Another destination was given meanwhile.")
     last = await conn.fetchrow(_q.last_attempt, job_id)
     request = destination.request
     pending = await conn.fetch(_q.lock_pending, job_id)
@@ -83,14 +89,27 @@ async def _claim(
         return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
-    owed_sats = sum(row["amount_sats"] for row in pending)
+    taken = [row for row in pending if destination.refund_ids is None or row["id"] in destination.refund_ids]
+    refuse_changed(destination, len(taken))
+    owed_sats = sum(row["amount_sats"] for row in taken)
     refuse_below_minimum(owed_sats, min_sats)
     refuse_amount(request, owed_sats)
     if using_up is not None:
         await using_up(conn)
-    await conn.execute(_q.set_refund_to, job_id, None)
-    await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in pending], fee_limit)
+    await conn.execute(_q.set_refund_to, job_id, on_file_after(destination.text))
+    await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in taken], fee_limit)
     return Claimed.STARTED
+
+
+def refuse_changed(destination: Destination, still_pending: int) -> None:
+    """What an address was asked for was partly or wholly claimed meanwhile by somebody else. Pure. Raises Problem."""
+    if destination.refund_ids is not None and still_pending != len(destination.refund_ids):
+        raise Problem(problems.REFUND_IN_PROGRESS, "What is owed changed while the address was asked. Give it again.")
+
+
+def on_file_after(claimed: str) -> str | None:
+    """What is on file after a claim: an address for later debts; an invoice is used up. The last word counts. Pure."""
+    return claimed if is_address(claimed) else None
 
 
 async def _pin(
@@ -139,9 +158,10 @@ def refuse_below_minimum(owed_sats: int, min_sats: int) -> None:
         raise Problem(problems.REFUND_BELOW_MINIMUM, why, {"refundMinSats": min_sats})
 
 
-async def owed_sats(pool: Pool, job_id: str) -> int:
+async def owed_on(pool: Pool, job_id: str) -> Owed:
     """What waits for a destination now; the claim looks again, under its lock."""
-    return int(await pool.fetchval(_q.owed_sats, job_id))
+    rows = await pool.fetch(_q.owed, job_id)
+    return Owed(frozenset(row["id"] for row in rows), sum(row["amount_sats"] for row in rows))
 
 
 async def keep_address(pool: Pool, job_id: str, text: str, *, also: UseUp | None = None) -> Claimed:
@@ -171,6 +191,14 @@ async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last:
 async def jobs_with_destination(pool: Pool, min_sats: int) -> list[tuple[str, str]]:
     """`(job id, destination)` of jobs that owe `min_sats` or more and know where to."""
     return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file, min_sats)]
+
+
+async def reject_tried(conn: Connection, attempt_id: str, why: str, *, for_want_of_budget: bool = False) -> None:
+    """The attempt failed finally: an address that is still on file says why, and is not asked again by itself.
+
+    What failed for want of fee budget alone is tried again on the next day.
+    """
+    await conn.execute(_q.reject_tried, attempt_id, why, for_want_of_budget)
 
 
 async def reject_on_file(pool: Pool, job_id: str, destination: str, why: str) -> None:

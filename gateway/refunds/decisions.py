@@ -73,6 +73,8 @@ class GiveUp:
     """Finally failed: no sat left the node for it and none can any more. The debt waits for a new destination."""
 
     reason: str
+    for_want_of_budget: bool = False
+    """A larger fee budget might have found a route: an address on file is tried again on the next day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def _after_failure(facts: Facts, outcome: Failed, now: datetime) -> Step:
 
 def _give_up(facts: Facts, reason: FailureReason) -> GiveUp:
     if reason is FailureReason.NO_ROUTE and facts.fee_bound is not None:
-        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound])
+        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound], for_want_of_budget=True)
     return GiveUp(WORDS[reason])
 
 

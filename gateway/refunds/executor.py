@@ -12,6 +12,7 @@ from gateway.ids import new_id
 from gateway.metrics import Metrics
 from gateway.reconcile.accept import OPERATOR_SAID_UNPAID
 from gateway.reconcile.strangers import LOOK_AGAIN_S, Strangers
+from gateway.refunds.claim import reject_tried
 from gateway.refunds.decisions import (
     Facts,
     Freeze,
@@ -209,12 +210,12 @@ class RefundExecutor:
         match step:
             case Paid(preimage, fee_msat):
                 await self._record_paid(attempt, owner, preimage, fee_msat)
-            case GiveUp(reason):
-                await self._record_end(attempt, owner, _q.record_failed, reason)
+            case GiveUp(reason, for_want_of_budget):
+                await self._record_failed(attempt, owner, reason, for_want_of_budget)
                 self.metrics.refunds.labels("failed").inc()
                 log.warning("refund failed: %s", reason, extra=attempt.log)
             case Freeze(reason):
-                await self._record_end(attempt, owner, _q.record_frozen, reason)
+                await self._record_frozen(attempt, owner, reason)
                 log.error("ALARM: refund frozen: %s", reason, extra=attempt.log)
             case SendLater(failed_index, delay):
                 await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds())
@@ -237,13 +238,21 @@ class RefundExecutor:
         self.metrics.refunds.labels("paid").inc()
         log.info("refund is paid", extra=attempt.log)
 
-    async def _record_end(self, attempt: Attempt, owner: str, statement: str, reason: str) -> None:
-        """Finally failed: the refunds are pending again. Frozen: they stay claimed until the operator decides."""
+    async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
+        """Its refunds are pending again; an address on file that gave the invoice says why."""
         async with self.pool.acquire() as conn, conn.transaction():
             await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
-            job_id = await conn.fetchval(statement, attempt.id, owner, reason)
+            job_id = await conn.fetchval(_q.record_failed, attempt.id, owner, reason)
             if job_id is None:
                 return
-            if statement == _q.record_failed:
-                await conn.execute(_q.refunds_pending_again, attempt.id)
+            await conn.execute(_q.refunds_pending_again, attempt.id)
+            await reject_tried(conn, attempt.id, reason, for_want_of_budget=for_want_of_budget)
             await conn.execute(_q.touch_job, job_id)
+
+    async def _record_frozen(self, attempt: Attempt, owner: str, reason: str) -> None:
+        """Its refunds stay claimed until the operator decides."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            job_id = await conn.fetchval(_q.record_frozen, attempt.id, owner, reason)
+            if job_id is not None:
+                await conn.execute(_q.touch_job, job_id)

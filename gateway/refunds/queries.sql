@@ -1,6 +1,6 @@
 -- name: lock_job
 -- Locks go job first, then refunds.
-select id, state from jobs where id = $1 for no key update
+select id, state, refund_to from jobs where id = $1 for no key update
 
 -- name: last_attempt
 select id, state, coalesce(lease_until > now(), false) as leased
@@ -13,8 +13,8 @@ select job_id from refund_attempts where payment_hash = $1
 -- name: lock_pending
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
 
--- name: owed_sats
-select coalesce(sum(amount_sats), 0)::bigint from refunds where job_id = $1 and state = 'pending'
+-- name: owed
+select id, amount_sats from refunds where job_id = $1 and state = 'pending'
 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
@@ -45,19 +45,28 @@ where state = 'unfinished' and sends > failed_sends and id <> $1
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
 
 -- name: set_refund_to
-update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+update jobs set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1
 
 -- name: due_on_file
 -- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
-select job.id, job.refund_to from jobs job
-where job.refund_to is not null and job.refund_to_error is null
-  and (select sum(amount_sats) from refunds where refunds.job_id = job.id and refunds.state = 'pending') >= $1
+select job.id, job.refund_to
+from (select job_id from refunds where state = 'pending' group by job_id having sum(amount_sats) >= $1) as owed
+join jobs job on job.id = owed.job_id
+where job.refund_to is not null and (job.refund_to_error is null or job.refund_to_retry_at <= now())
   and not exists (select from refund_attempts attempt where attempt.job_id = job.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
 order by job.updated_at limit 100
 
 -- name: reject_on_file
-update jobs set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2
+update jobs set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2
+
+-- name: reject_tried
+-- The address that gave the attempt's invoice says why it failed; $3: it is tried again when the next day's budget is
+-- there, at once if the attempt counted on a day that is over.
+update jobs set refund_to_error = $2, updated_at = now(),
+    refund_to_retry_at = case when $3 then (attempt.fee_day + 1)::timestamp at time zone 'utc' end
+from refund_attempts attempt
+where attempt.id = $1 and jobs.id = attempt.job_id and jobs.refund_to = attempt.destination
 
 -- name: lease_due
 -- One executor per attempt: the lease is taken in one guarded step, whoever else looks.

@@ -1,4 +1,5 @@
--- Limits of refunds: budgets for routing fees by UTC day; dust that its owner gives to the pool.
+-- Limits of refunds: budgets for routing fees by UTC day; dust that its owner gives to the pool;
+-- addresses that stay on file.
 
 alter table refund_attempts
     -- The key of the node that is paid: the budget per destination counts by it.
@@ -30,3 +31,8 @@ alter table refunds
     add constraint refunds_state_check check (state in ('pending', 'paying', 'paid', 'donated')),
     drop constraint claimed_by_its_attempt,
     add constraint claimed_by_its_attempt check ((state in ('pending', 'donated')) = (attempt_id is null));
+
+-- An address on file that was tried in vain is tried again by itself at this time, if there is one.
+alter table jobs
+    add column refund_to_retry_at timestamptz,
+    add constraint tried_again_after_an_error check (refund_to_retry_at is null or refund_to_error is not null);
