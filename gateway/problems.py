@@ -66,6 +66,7 @@ CREDENTIAL_REQUIRED = ProblemType("credential_required", 401, "A credential is n
 CREDENTIAL_INVALID = ProblemType("credential_invalid", 401, "The credential does not open this")
 JOB_NOT_FOUND = ProblemType("job_not_found", 404, "There is no such job")
 JOB_NOT_CANCELABLE = ProblemType("job_not_cancelable", 409, "The job can no longer be cancelled")
+POOL_FULL = ProblemType("pool_full", 409, "The pool can not hold that much")
 NODE_UNAVAILABLE = ProblemType("node_unavailable", 503, "The Lightning node does not answer just now")
 DATABASE_UNAVAILABLE = ProblemType("database_unavailable", 503, "The database does not answer just now")
 NOT_READY = ProblemType("not_ready", 503, "The gateway is not ready")

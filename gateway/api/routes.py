@@ -214,7 +214,8 @@ ROUTES: tuple[Route, ...] = (
         models.DonationView,
         status=201,
         body=models.DonationRequest,
-        problems=(*_BODY, p.TOO_MANY_INVOICES, *_AWAY),
+        idempotent=True,
+        problems=(*_BODY, *_IDEMPOTENT, p.TOO_MANY_INVOICES, *_AWAY),
     ),
     Route(
         "POST",
@@ -225,7 +226,7 @@ ROUTES: tuple[Route, ...] = (
         body=models.TopupRequest,
         access="operator",
         idempotent=True,
-        problems=(*_BODY, *_OPERATOR, p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED),
+        problems=(*_BODY, *_OPERATOR, p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED, p.POOL_FULL),
     ),
     Route(
         "PUT",

@@ -45,7 +45,13 @@ insert into invoices (payment_hash, preimage, purpose, client_address, amount_ms
 select $1, $2, 'donation', $3::inet, $4, $5, now() + make_interval(secs => $6)
 where (select count(*) from (
     select from invoices where client_address = $3::inet and state in ('planned', 'open') limit $7) as open) < $7
+on conflict do nothing
 returning payment_hash
+
+-- name: begun_donation
+-- A retry of a request that stored its invoice before.
+select state, memo, ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices where payment_hash = $1 and purpose = 'donation'
 
 -- name: planned_invoice
 -- The invoice of a job whose creation was interrupted, as long as its preimage may still be used.
