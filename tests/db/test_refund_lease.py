@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway import problems
+from gateway.problems import Problem
+from gateway.refunds.claim import Claimed, claim
+from gateway.refunds.fees import FeeLimit
 from ledger import sql
 from ledger.database import Pool
-from tests.debts import owe
+from tests.debts import destination, owe, owe_more
 
 _q = sql.load("gateway.refunds")
 JOB = "a-job-of-twenty-two-ch"
@@ -91,3 +96,27 @@ async def test_one_open_attempt_per_job_and_one_attempt_per_hash(pool: Pool, att
     await pool.execute("update refund_attempts set state = 'failed', failure_reason = 'x'")
     with pytest.raises(asyncpg.UniqueViolationError, match="payment_hash"):
         await insert_attempt(pool, "other", hashlib.sha256(b"refund").digest())
+
+
+async def test_a_new_destination_waits_for_the_end_of_a_failed_attempts_lease(pool: Pool, attempt: str) -> None:
+    """Whoever held it may still be about to send."""
+    await pool.execute("update refunds set state = 'pending', attempt_id = null")
+    await pool.execute(
+        "update refund_attempts set state = 'failed', failure_reason = 'x', lease_until = now() + interval '1 hour'"
+    )
+    rule = FeeLimit(10, Decimal(1))
+    with pytest.raises(Problem) as refused:
+        await claim(pool, JOB, destination("new"), rule, 1)
+    assert refused.value.type is problems.REFUND_IN_PROGRESS
+    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    assert await claim(pool, JOB, destination("new"), rule, 1) is Claimed.STARTED
+
+
+@pytest.mark.parametrize("state", ["unfinished", "frozen"])
+async def test_a_new_destination_is_refused_while_an_attempt_is_open(pool: Pool, attempt: str, state: str) -> None:
+    """A second debt of the job waits, too."""
+    await owe_more(pool, JOB, 7, "late:second", "second")
+    await pool.execute("update refund_attempts set state = $1, failure_reason = 'x'", state)
+    with pytest.raises(Problem) as refused:
+        await claim(pool, JOB, destination("new"), FeeLimit(10, Decimal(1)), 1)
+    assert refused.value.type is problems.REFUND_IN_PROGRESS
