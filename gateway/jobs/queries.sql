@@ -64,7 +64,8 @@ from invoices where job_id = $1 order by created_at desc limit 1
 select job.*,
        (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
         where refund.job_id = job.id) as refunds,
-       (select attempt.failure_reason from refund_attempts attempt where attempt.job_id = job.id
+       (select case when attempt.state <> 'frozen' then attempt.failure_reason end
+        from refund_attempts attempt where attempt.job_id = job.id
         order by attempt.created_at desc limit 1) as refund_failure,
        invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
        invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,

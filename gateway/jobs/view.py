@@ -70,7 +70,13 @@ def _invoice_view(row: Row) -> InvoiceView | None:
 
 
 def _refund_problem(row: Row, state: RefundState, open_sats: int, min_sats: int) -> str | None:
-    """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file."""
+    """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file.
+
+    While it is on its way: why the last send failed, until the next one leaves.
+    """
+    if state is RefundState.PAYING:
+        failure: str | None = row["refund_failure"]
+        return failure
     if state is not RefundState.PENDING:
         return None
     if too_small := below_minimum(open_sats, min_sats):

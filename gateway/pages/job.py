@@ -141,7 +141,7 @@ async def demo_refund(request: web.Request) -> web.Response:
     async def act() -> None:
         gateway = request.app[GATEWAY]
         job = await _view(gateway, job_id)
-        if job.refund_state == "pending":
+        if job.refund_state == "pending" or (job.refund_state == "paying" and job.refund_problem):
             await refund(gateway, job_id, await request.app[DEMO_WALLET].invoice(job.refund_amount_sats))
 
     return await _act(request, job_id, "demo-refund", "", act)
@@ -202,7 +202,7 @@ async def _answer(
 
 async def _withdrawal(gateway: Gateway, job: JobView) -> RefundLnurlView | None:
     """The code to scan, while something waits to be fetched."""
-    if job.refund_state != "pending":
+    if job.refund_state != "pending" and not job.refund_problem:
         return None
     try:
         return await offer(gateway, job.id)

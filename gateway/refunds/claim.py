@@ -20,6 +20,8 @@ from ledger.database import Connection, Pool
 
 _q = sql.load("gateway.refunds")
 
+GAVE_WAY = "Another destination was given."
+
 
 UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
 """Uses up what allows this one call (a withdrawal code, a signed event) in its transaction, or raises Problem."""
@@ -73,10 +75,10 @@ async def _claim(
         raise Problem(problems.JOB_NOT_FOUND)
     if from_file and job["refund_to"] != destination.text:
         raise Problem(problems.REFUND_IN_PROGRESS, "Another destination was given meanwhile.")
-    last = await conn.fetchrow(_q.last_attempt, job_id)
     request = destination.request
-    pending = await conn.fetch(_q.lock_pending, job_id)
     claimant = await conn.fetchval(_q.claimant_of_hash, request.payment_hash)
+    last = await _last_attempt(conn, job_id, ends_waiting=claimant is None and not from_file)
+    pending = await conn.fetch(_q.lock_pending, job_id)
     if claimant == job_id and not pending:
         return Claimed.ALREADY
     if claimant is not None:
@@ -99,6 +101,17 @@ async def _claim(
     await conn.execute(_q.set_refund_to, job_id, on_file_after(destination.text))
     await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in taken], fee_limit)
     return Claimed.STARTED
+
+
+async def _last_attempt(conn: Connection, job_id: str, *, ends_waiting: bool) -> asyncpg.Record | None:
+    """`ends_waiting`: an attempt that only waits for its next send fails finally, and its refunds are pending again."""
+    last = await conn.fetchrow(_q.last_attempt, job_id)
+    if last is None or not last["between_sends"] or not ends_waiting:
+        return last
+    if not await conn.fetchval(_q.give_way, last["id"], GAVE_WAY):
+        return last
+    await conn.execute(_q.refunds_pending_again, last["id"])
+    return await conn.fetchrow(_q.last_attempt, job_id)
 
 
 def refuse_changed(destination: Destination, still_pending: int) -> None:

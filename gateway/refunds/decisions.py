@@ -18,6 +18,7 @@ EXPIRY_MARGIN = timedelta(seconds=10)
 FINALLY_FAILED_AFTER = timedelta(seconds=60)
 """After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
 MAX_SENDS = 4
+"""That the node said nothing of; and in all, when a fee budget left less than the usual limit."""
 RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
 
 
@@ -48,10 +49,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendLater:
-    """A retryable failure: count it, and look again after a while."""
+    """A retryable failure: count it, and look again after a while. Meanwhile a new destination may take its place."""
 
     failed_index: int
     delay: timedelta
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +135,26 @@ def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> 
 def _after_failure(facts: Facts, outcome: Failed, now: datetime) -> Step:
     is_new = outcome.payment_index > facts.last_failed_index
     failed_sends = min(facts.sends, facts.failed_sends + is_new)
-    retryable = outcome.reason in RETRYABLE
-    if retryable and facts.sends < MAX_SENDS and _can_send(facts, now):
+    if _may_retry(facts, outcome.reason, failed_sends) and _can_send(facts, now):
         if not is_new:
             return Send()
-        return SendLater(outcome.payment_index, timedelta(seconds=2**facts.sends))
+        pause = min(_pause(facts.sends), facts.expires_at - now)
+        return SendLater(outcome.payment_index, pause, _give_up(facts, outcome.reason).reason)
     if failed_sends == facts.sends or now >= facts.expires_at + FINALLY_FAILED_AFTER:
         return _give_up(facts, outcome.reason)
     return Wait(True, "failed, but a send is unaccounted for until its invoice has expired")
+
+
+def _may_retry(facts: Facts, reason: FailureReason, failed_sends: int) -> bool:
+    """Until the invoice expires, as long as the node tells how each send ended."""
+    bounded = facts.sends if facts.fee_bound is not None else facts.sends - failed_sends
+    return reason in RETRYABLE and bounded < MAX_SENDS
+
+
+def _pause(sends: int) -> timedelta:
+    """2, 4, 8, 16, then 30 s; after twenty sends slowly longer, ten minutes at most."""
+    seconds = 2**sends if sends < 5 else min(600, 30 * max(1, sends // 10))
+    return timedelta(seconds=seconds)
 
 
 def _give_up(facts: Facts, reason: FailureReason) -> GiveUp:

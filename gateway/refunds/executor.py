@@ -217,8 +217,9 @@ class RefundExecutor:
             case Freeze(reason):
                 await self._record_frozen(attempt, owner, reason)
                 log.error("ALARM: refund frozen: %s", reason, extra=attempt.log)
-            case SendLater(failed_index, delay):
-                await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds())
+            case SendLater(failed_index, delay, why):
+                await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds(), why)
+                await self.pool.execute(_q.touch_job, attempt.row["job_id"])
             case Wait(update_seen, why):
                 log.debug("refund waits: %s", why, extra=attempt.log)
                 await self.pool.execute(_q.look_again, attempt.id, owner, update_seen, attempt.look_again_s)

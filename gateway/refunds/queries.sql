@@ -3,7 +3,9 @@
 select id, state, refund_to from jobs where id = $1 for no key update
 
 -- name: last_attempt
-select id, state, coalesce(lease_until > now(), false) as leased
+-- Between sends: the node told how each of them ended, and the next is not due yet.
+select id, state, coalesce(lease_until > now(), false) as leased,
+       state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
 from refund_attempts where job_id = $1 order by created_at desc limit 1
 
 -- name: claimant_of_hash
@@ -14,7 +16,20 @@ select job_id from refund_attempts where payment_hash = $1
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
 
 -- name: owed
-select id, amount_sats from refunds where job_id = $1 and state = 'pending'
+-- Also what waits for an attempt's next send: that attempt gives way to a new destination.
+select refund.id, refund.amount_sats
+from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
+where refund.job_id = $1 and (refund.state = 'pending' or (
+    refund.state = 'paying' and attempt.state = 'unfinished' and attempt.sends > 0
+    and attempt.sends = attempt.failed_sends and coalesce(attempt.lease_until < now(), true)))
+
+-- name: give_way
+-- Finally failed, because its owner gave another destination: the node told how each of its sends ended, and nobody
+-- holds its lease, so none can leave any more.
+update refund_attempts set state = 'failed', failure_reason = coalesce(failure_reason, $2), finished_at = now(),
+    lease_owner = null, lease_until = null
+where id = $1 and state = 'unfinished' and sends > 0 and sends = failed_sends and coalesce(lease_until < now(), true)
+returning id
 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
@@ -80,7 +95,7 @@ returning *, now() as now
 
 -- name: count_send
 -- The send is counted, and the lease checked and renewed, in the step before it leaves.
-update refund_attempts set sends = sends + 1, node_pubkey = $4, highest_payment_index = $5,
+update refund_attempts set sends = sends + 1, failure_reason = null, node_pubkey = $4, highest_payment_index = $5,
     lease_until = now() + make_interval(secs => $6)
 where id = $1 and lease_owner = $2 and lease_until > now() and state = 'unfinished' and sends = $3
 returning *, now() as now
@@ -96,8 +111,9 @@ update refund_attempts set update_seen = update_seen or $3, lease_owner = null, 
 where id = $1 and lease_owner = $2 and state = 'unfinished'
 
 -- name: count_failure
--- LND's terminal FAILED uses up one counted send.
+-- LND's terminal FAILED uses up one counted send; $5: why, for whoever waits.
 update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = $3, update_seen = true,
+    failure_reason = $5,
     lease_owner = null, lease_until = null, next_look_at = now() + make_interval(secs => $4)
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 

@@ -53,7 +53,9 @@ def test_without_budgets_nothing_bounds() -> None:
 @pytest.mark.parametrize("bound", list(FeeBound))
 def test_no_route_within_what_is_left_says_that_the_budget_is_used_up(bound: FeeBound) -> None:
     facts = replace(SENT, expires_at=JUST_EXPIRED, fee_bound=bound)
-    assert next_step(facts, Failed(FailureReason.NO_ROUTE, 9), NOW) == GiveUp(FEE_BUDGET_WORDS[bound])
+    assert next_step(facts, Failed(FailureReason.NO_ROUTE, 9), NOW) == GiveUp(
+        FEE_BUDGET_WORDS[bound], for_want_of_budget=True
+    )
     refused = next_step(facts, Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, 9), NOW)
     assert refused == GiveUp(WORDS[FailureReason.INCORRECT_PAYMENT_DETAILS])
 

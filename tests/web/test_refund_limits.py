@@ -27,11 +27,11 @@ async def owing(web: Web) -> dict[str, Any]:
 async def until_problem(web: Web, job: dict[str, Any]) -> str:
     """Until the attempt was given up; the pauses between its sends are left out."""
     async with asyncio.timeout(40):
-        while not (problem := (await web.job(job)).get("refundProblem")):
+        while (seen := await web.job(job))["refundState"] != "pending" or "refundProblem" not in seen:
             await web.gateway.pool.execute("update refund_attempts set next_look_at = now()")
             web.gateway.refund_wake.set()
             await asyncio.sleep(0.05)
-    return str(problem)
+    return str(seen["refundProblem"])
 
 
 async def listed(web: Web, job: dict[str, Any]) -> dict[str, Any]:
