@@ -87,7 +87,9 @@ class JobView(Model):
         description="What of it was given to the free pool instead of being sent; refundState is paid then.",
     )
     refund_to: str | None = Field(default=None, description="The destination on file for what is owed back.")
-    refund_problem: str | None = Field(default=None, description="Why a pending refund waits, in plain words.")
+    refund_problem: str | None = Field(
+        default=None, description="Why a refund waits, or why its last send failed; in plain words."
+    )
     failure_reason: str | None = None
     created_at: Time
     updated_at: Time

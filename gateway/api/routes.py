@@ -58,6 +58,13 @@ _DESTINATION = (
     p.DESTINATION_WRONG_AMOUNT,
 )
 
+_ADDRESS = (
+    p.DESTINATION_ADDRESS_FORBIDDEN,
+    p.DESTINATION_AMOUNT_OUT_OF_RANGE,
+    p.DESTINATION_UNUSABLE,
+    p.DESTINATION_UNREACHABLE,
+)
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
@@ -81,6 +88,7 @@ ROUTES: tuple[Route, ...] = (
             *_PRICED,
             *_IDEMPOTENT,
             *_DESTINATION,
+            p.DESTINATION_ADDRESS_FORBIDDEN,
             p.TOO_MANY_INVOICES,
             p.SLOWED,
             p.IDENTITY_INVALID,
@@ -131,6 +139,7 @@ ROUTES: tuple[Route, ...] = (
             *_JOB,
             *_IDEMPOTENT,
             *_DESTINATION,
+            *_ADDRESS,
             p.DESTINATION_USED,
             p.NOTHING_TO_REFUND,
             p.REFUND_BELOW_MINIMUM,
