@@ -45,14 +45,14 @@ insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
 values ('self_test', gen_random_uuid()::text, 'node', 'holding:self-test-self-test-self', 1);
 
 -- name: check_refunds_payable_are_the_open_refunds
--- What the book owes to payers is the sum of the refunds that are not paid.
+-- What the book owes to payers is the sum of the refunds that are neither paid nor given to the pool.
 select 'refunds_payable' as subject,
        format('the book owes %s msat, open refunds are %s msat', book.msat, open.msat) as detail
 from (
     select coalesce(sum(case when credit = 'refunds_payable' then amount_msat else -amount_msat end), 0) as msat
     from transfers where 'refunds_payable' in (debit, credit)
 ) as book, (
-    select coalesce(sum(amount_sats), 0) * 1000 as msat from refunds where state <> 'paid'
+    select coalesce(sum(amount_sats), 0) * 1000 as msat from refunds where state not in ('paid', 'donated')
 ) as open
 where book.msat <> open.msat
 
@@ -72,6 +72,25 @@ where (refund.amount_sats * 1000) is distinct from transfer.amount_msat
 -- name: break_a_refund_was_booked_as_owed
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
 values ('refund_owed', 'rest:nobody', 'node', 'refunds_payable', 1000);
+
+-- name: check_a_donated_refund_is_the_pools
+-- A refund that its owner gave to the pool was booked so, once and in full, and was never sent to anybody.
+select coalesce(refund.id, transfer.cause_id) as subject,
+       format('donated refund of %s sats, booked %s msat', refund.amount_sats, transfer.amount_msat) as detail
+from (select * from refunds where state = 'donated') as refund
+full join (select * from transfers where cause_kind = 'refund_donated') as transfer on transfer.cause_id = refund.id
+where (refund.amount_sats * 1000) is distinct from transfer.amount_msat
+   or transfer.debit <> 'refunds_payable' or transfer.credit <> 'pool'
+
+-- name: break_a_donated_refund_is_the_pools
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('refund_donated', 'nobody', 'refunds_payable', 'pool', 1000);
+
+-- name: break_a_donated_refund_is_the_pools_2
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refunds (id, job_id, cause, amount_sats, state)
+values ('self-test', 'self-test-self-test-self', 'rest:self-test', 1, 'donated');
 
 -- name: check_a_paid_attempt_is_booked_with_its_fee
 -- What left the node for a refund stands in the book, with its routing fee, exactly once.
@@ -97,7 +116,7 @@ values ('routing_fee', 'nobody', 'routing_fees', 'node', 1);
 -- A refund is paid, paying or pending exactly as the attempt that claims it; the attempt pays the sum of its refunds.
 select refund.id as subject, format('%s, its attempt %s is %s', refund.state, attempt.id, attempt.state) as detail
 from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
-where refund.state <> case coalesce(attempt.state, 'none')
+where refund.state <> 'donated' and refund.state <> case coalesce(attempt.state, 'none')
     when 'paid' then 'paid' when 'unfinished' then 'paying' when 'frozen' then 'paying' else 'pending' end
 union all
 select attempt.id, format('attempt over %s sats claims %s sats', attempt.amount_sats, claimed.sats)
@@ -120,6 +139,37 @@ insert into refund_attempts (id, job_id, destination, payment_request, payment_h
 values ('self-test', 'self-test-self-test-self', 'ln', 'ln', sha256('self test'), 1, false, 0, now(), 'failed', 'x');
 insert into refunds (id, job_id, cause, amount_sats, state, attempt_id)
 values ('self-test', 'self-test-self-test-self', 'rest:self-test', 1, 'paying', 'self-test');
+
+-- name: check_routing_fees_keep_their_budgets
+-- What the refunds of a UTC day cost or may still cost is within the largest budget in force on it; so for each payee.
+select subject, format('%s msat, the budget is %s msat', counted_msat, budget_msat) as detail
+from (
+    select 'fees of ' || fee_day as subject, max(fee_day_budget_msat) as budget_msat,
+           -- What the operator says of a frozen refund by hand may be more than its limit.
+           sum(least(fee_counted_msat, fee_limit_msat)) as counted_msat
+    from refund_attempts where fee_day_budget_msat is not null group by fee_day
+    union all
+    select 'fees of ' || fee_day || ' to ' || payee, max(fee_payee_budget_msat),
+           sum(least(fee_counted_msat, fee_limit_msat))
+    from refund_attempts where fee_payee_budget_msat is not null group by fee_day, payee
+) as counted
+where counted_msat > budget_msat
+
+-- name: break_routing_fees_keep_their_budgets
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                             fee_limit_msat, fee_day_budget_msat, expires_at, state, preimage, fee_msat)
+select 'self-test-' || n, 'self-test-self-test-self', 'ln', 'ln', sha256(n::text::bytea), 1, false,
+       1000, 1000, now(), 'paid', n::text::bytea, 1000 from generate_series(1, 2) as n;
+
+-- name: break_routing_fees_keep_their_budgets_2
+insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address, failure_reason)
+values ('self-test-self-test-self', 'x', '{}', 'failed', 'gate', 1, 1, sha256('x'), '127.0.0.1', 'x');
+insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless, payee,
+                             fee_limit_msat, fee_payee_budget_msat, expires_at, state, preimage, fee_msat)
+select 'self-test-' || n, 'self-test-self-test-self', 'ln', 'ln', sha256(n::text::bytea), 1, false,
+       '02' || repeat('ab', 32), 1000, 1000, now(), 'paid', n::text::bytea, 1000 from generate_series(1, 2) as n;
 
 -- name: check_paid_is_charged_or_owed_back
 -- For a job that has ended: all that was paid is its charge, its refunds and its sub-sat rest. No sat is left or added.

@@ -14,8 +14,8 @@ from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.live import Hub
 from gateway.metrics import Metrics
-from gateway.refunds.claim import FeeLimit
 from gateway.refunds.destination import DestinationRules
+from gateway.refunds.fees import FeeLimit
 from gateway.settings import Settings
 from gateway.work.worker import Worker
 from ledger.database import Connection, Pool
@@ -65,7 +65,13 @@ class Gateway:
 
     @property
     def fee_limit(self) -> FeeLimit:
-        return FeeLimit(self.settings.refund_fee_limit_sats, self.settings.refund_fee_limit_percent)
+        settings = self.settings
+        return FeeLimit(
+            settings.refund_fee_limit_sats,
+            settings.refund_fee_limit_percent,
+            settings.refund_fee_budget_sats_per_day,
+            settings.refund_fee_budget_sats_per_destination,
+        )
 
     @property
     def destination_rules(self) -> DestinationRules:

@@ -27,6 +27,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
+from ledger.money import MAX_SATS
+
 PREFIX = "BOLTWORKS_"
 SECRET_NAMES = ("webhook_secret", "worker_secret", "token_secret", "operator_key")
 
@@ -136,10 +138,13 @@ class Settings(BaseSettings):
 
     refund_fee_limit_sats: int = Field(10, ge=0, le=1_000_000)
     refund_fee_limit_percent: Decimal = Field(Decimal(1), ge=0, le=100)
+    refund_fee_budget_sats_per_day: int = Field(10_000, ge=0, le=MAX_SATS)
+    refund_fee_budget_sats_per_destination: int = Field(1000, ge=0, le=MAX_SATS)
     refund_min_sats: int = Field(1, ge=1, le=1_000_000)
     refund_cltv_limit: int = Field(432, ge=288, le=2016)
     lnurl_allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     refunds_in_flight: int = Field(16, ge=1, le=400)
+    refunds_in_flight_sats: int = Field(1_000_000, ge=1, le=MAX_SATS)
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)] = ()
     demo_wallet: bool = False

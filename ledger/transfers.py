@@ -89,6 +89,11 @@ def refund_paid(attempt_id: str, refund_msat: int, fee_msat: int) -> tuple[Trans
     )
 
 
+def refund_donated(refund_id: str, amount_msat: int) -> Transfer:
+    """What was owed to a payer is the pool's, by its owner's word."""
+    return Transfer("refund_donated", refund_id, REFUNDS_PAYABLE, POOL, Msat(amount_msat))
+
+
 def donation(payment_hash: str, paid_msat: int) -> tuple[Transfer, ...]:
     """A donation settled: what was paid is the pool's."""
     return _some(Transfer("settlement", payment_hash, NODE, POOL, Msat(paid_msat)))

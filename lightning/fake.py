@@ -70,6 +70,8 @@ class FakeNode:
         self.balance = ChannelBalance(Msat(8_000_000_000), Msat(8_000_000_000))
         self.next_outcomes: deque[PaymentOutcome] = deque()
         """What the next sends end in; see `send_payment`. Empty: they settle when the fake made the invoice."""
+        self.route_fee_msat = Msat(0)
+        """What the only route to the invoices that the fake made costs: a smaller fee limit finds none."""
         self.sent: list[Sent] = []
         self._now = now
         self._up = True
@@ -326,6 +328,8 @@ class FakeNode:
         if isinstance(outcome, NotFound):
             return Unknown("the send was lost on the way")
         self._payment_index += 1
+        if outcome is None and sent.fee_limit_msat < self.route_fee_msat:
+            outcome = Failed(FailureReason.NO_ROUTE, 0)
         if outcome is None:
             outcome = self._settled(sent.payment_hash, sent.amount_msat)
         elif isinstance(outcome, Failed):
@@ -341,7 +345,7 @@ class FakeNode:
         if preimage is None:
             return Failed(FailureReason.NO_ROUTE, self._payment_index)
         amount = next((s.amount_msat for s in self.sent if s.payment_hash == payment_hash), amount_msat)
-        return Settled(preimage, amount, Msat(0), self._payment_index)
+        return Settled(preimage, amount, self.route_fee_msat, self._payment_index)
 
     def _encode(
         self,

@@ -20,6 +20,7 @@ LEASE = "tests/db/test_refund_lease.py::"
 BOOK = "tests/db/test_book.py::"
 STEP = "tests/unit/test_refund_decisions.py::test_next_step"
 REFUND = "tests/web/test_refunds.py::"
+BUDGET = "tests/db/test_refund_budget.py::"
 SETTLE = "tests/web/test_settlement.py::"
 RECONCILE = "tests/web/test_reconcile.py::"
 LEASES = "gateway/refunds/queries.sql"
@@ -169,10 +170,66 @@ MUTANTS = (
     ),
     Mutant(
         "a fee larger than the refund",
-        "gateway/refunds/claim.py",
+        "gateway/refunds/fees.py",
         "return min(amount_msat, max(",
         "return max(amount_msat, max(",
         REFUND + "test_the_fee_limit_is_never_more_than_the_refund",
+    ),
+    Mutant(
+        "the same rest of a fee budget is granted twice",
+        "gateway/refunds/claim.py",
+        "    await conn.execute(_q.lock_fee_budget, LOCK_ID)\n",
+        "",
+        BUDGET + "test_parallel_claims_share_one_budget_of_the_day",
+    ),
+    Mutant(
+        "what an open attempt may cost does not count",
+        "ledger/migrations/0007_refund_limits.sql",
+        "when 'failed' then 0 else fee_limit_msat end) stored",
+        "else 0 end) stored",
+        BUDGET + "test_a_limit_is_reserved_until_the_fee_is_known",
+    ),
+    Mutant(
+        "the largest fee budget decides",
+        "gateway/refunds/fees.py",
+        "= min(limits, key=",
+        "= max(limits, key=",
+        "tests/unit/test_refund_fees.py::test_a_fee_is_granted_from_what_is_left",
+    ),
+    Mutant(
+        "more is sent than may be in flight",
+        "gateway/refunds/executor.py",
+        "            await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
+        "",
+        BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+    ),
+    Mutant(
+        "an attempt gives way while it may still send",
+        LEASES,
+        "sends = failed_sends and coalesce(lease_until < now(), true)\nreturning id",
+        "sends = failed_sends\nreturning id",
+        "tests/web/test_refund_retries.py::test_what_may_still_send_does_not_give_way",
+    ),
+    Mutant(
+        "an address is paid more than it was asked for",
+        "gateway/refunds/claim.py",
+        'if destination.refund_ids is None or row["id"] in destination.refund_ids]',
+        "if True]",
+        "tests/web/test_refund_addresses.py::test_what_is_owed_while_an_address_is_asked_is_paid_after",
+    ),
+    Mutant(
+        "a claim from the file though its owner said otherwise",
+        "gateway/refunds/claim.py",
+        'if from_file and job["refund_to"] != destination.text:',
+        "if False:",
+        "tests/db/test_refund_due.py::test_a_claim_from_the_file_is_void_once_its_owner_said_otherwise",
+    ),
+    Mutant(
+        "what can be sent is given away",
+        "gateway/refunds/donate.py",
+        "if owed_sats >= min_sats:",
+        "if False:",
+        "tests/web/test_refund_dust.py::test_what_can_be_sent_is_not_given_away",
     ),
     Mutant(
         "an invoice of our own node is paid",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
 
 from aiohttp import web
@@ -13,10 +14,11 @@ from gateway import problems
 from gateway.api.bearer import bearer
 from gateway.api.body import read_raw
 from gateway.context import Gateway
-from gateway.identity import identify, record_event
+from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import token_hash
 from gateway.jobs.create import ClientAddress
 from gateway.problems import Problem
+from gateway.refunds.claim import UseUp
 from ledger import sql
 
 _q = sql.load("gateway.jobs")
@@ -25,19 +27,46 @@ JOB_ID = re.compile("[A-Za-z0-9_-]{22}")
 BEARER = {"WWW-Authenticate": "Bearer"}
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A way into the job was shown. `owner`: by its buyer's identity, whose signed event is still to be used up."""
+
+    job_id: str
+    owner: Caller | None = None
+
+    def use_up(self, *, again: bool = False) -> UseUp:
+        """A part of the call's transaction. `again`: an earlier try of this very call may have used the event up."""
+        record = record_event_again if again else record_event
+        return lambda conn: record(conn, self.owner)
+
+
 async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> str:
-    """The job's id, once a way into it was shown. Raises Problem (401, 404)."""
+    """The job's id, once a way into it was shown. Raises Problem (401, 404).
+
+    A signed event is used up here, before the call: for a call that asks LND before it writes anything, a refusal
+    in its own transaction would come too late.
+    """
+    opened = await open_job(gateway, request, cookie=cookie)
+    if opened.owner is not None and request.method != "GET":
+        async with gateway.pool.acquire() as conn, conn.transaction():
+            await record_event(conn, opened.owner)
+    return opened.job_id
+
+
+async def open_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> Opened:
+    """As `require_job`, for calls whose own transaction uses up the signed event."""
     job_id = request.match_info["id"]
     job = await gateway.pool.fetchrow(_q.job_exists, job_id) if JOB_ID.fullmatch(job_id) else None
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
     token = bearer(request) or (request.cookies.get(cookie) if cookie else None)
     if token is not None and hmac.compare_digest(token_hash(token), bytes(job["token_hash"])):
-        return job_id
-    if job["pubkey"] is not None and await _owned(gateway, request, job["pubkey"]):
-        return job_id
+        return Opened(job_id)
+    owner = await _owner(gateway, request, job["pubkey"]) if job["pubkey"] is not None else None
+    if owner is not None:
+        return Opened(job_id, owner)
     if await _paid_for(gateway, request, job_id):
-        return job_id
+        return Opened(job_id)
     if token is None and "X-Payment-Preimage" not in request.headers:
         raise Problem(
             problems.CREDENTIAL_REQUIRED, "Send the job's token, or its payment's preimage and invoice.", headers=BEARER
@@ -45,15 +74,10 @@ async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | N
     raise Problem(problems.CREDENTIAL_INVALID, "The token or proof of payment is not this job's.", headers=BEARER)
 
 
-async def _owned(gateway: Gateway, request: web.Request, pubkey: str) -> bool:
-    """The identity that bought the job calls. A signed event is used up by a call that changes something."""
+async def _owner(gateway: Gateway, request: web.Request, pubkey: str) -> Caller | None:
+    """The identity that bought the job, if it is the one that calls."""
     caller = await identify(gateway, request, await read_raw(request))
-    if caller is None or not hmac.compare_digest(caller.pubkey, pubkey):
-        return False
-    if request.method != "GET":
-        async with gateway.pool.acquire() as conn, conn.transaction():
-            await record_event(conn, caller)
-    return True
+    return caller if caller is not None and hmac.compare_digest(caller.pubkey, pubkey) else None
 
 
 async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool:

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from gateway import idempotency, problems
-from gateway.api.access import client_address, require_job
+from gateway.api.access import client_address, open_job, require_job
 from gateway.api.body import read_model
-from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, RefundRequest
+from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, Model, RefundRequest
 from gateway.context import GATEWAY, Gateway
-from gateway.identity import identify, record_event
+from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
 from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice
@@ -24,8 +24,8 @@ from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
-from gateway.refunds.claim import claim, keep_address, owed_sats
-from gateway.refunds.destination import Destination, refuse_used, resolve_destination
+from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
+from gateway.refunds.destination import NOTHING_OWED, Destination, Owed, refuse_used, resolve_destination
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -78,7 +78,7 @@ async def create_job(request: web.Request) -> web.Response:
         return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed, pubkey=pubkey, also=also)
 
     scope = f"POST /api/jobs {pubkey}" if pubkey else "POST /api/jobs"
-    job_id, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201)
+    job_id, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201, caller=caller)
     return json_response({**body, "token": job_token(gateway, job_id)}, status)
 
 
@@ -88,14 +88,16 @@ async def answered_once(
     scope: str,
     raw: bytes,
     prepare: Callable[[], Awaitable[P]],
-    answer: Callable[[P, str, bool], Awaitable[JobView]],
+    answer: Callable[[P, str, bool], Awaitable[Model]],
     *,
     status: int,
+    caller: Caller | None = None,
 ) -> tuple[str, int, dict[str, Any]]:
     """`(resource id, status, body)` of a request, the kept one when its `Idempotency-Key` was answered before.
 
     `prepare` refuses bad input before anything is written. `answer` gets what it made of the input, the resource's
-    id, and whether an earlier claimant may have made that already.
+    id, and whether an earlier claimant may have made that already. A kept answer uses up the event of `caller`, too,
+    and is given also to the event that the request first came with: a retry is sent again as it was.
     Raises Problem, NodeUnavailable; the key is then free for the retry.
     """
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
@@ -104,11 +106,11 @@ async def answered_once(
         return resource_id, status, (await answer(await prepare(), resource_id, False)).wire()
     kept = await idempotency.replay(gateway.pool, scope=scope, key=key, body=raw)
     if kept is not None:
-        return kept.resource_id, kept.status, kept.body
+        return await _replayed(gateway, kept, caller)
     prepared = await prepare()
     claimed = await idempotency.claim(gateway.pool, scope=scope, key=key, body=raw, lease_s=gateway.settings.lease_s)
     if isinstance(claimed, idempotency.Replay):
-        return claimed.resource_id, claimed.status, claimed.body
+        return await _replayed(gateway, claimed, caller)
     try:
         body = (await answer(prepared, claimed.resource_id, claimed.resumed)).wire()
         await idempotency.finish(gateway.pool, claimed, status, body)
@@ -116,6 +118,15 @@ async def answered_once(
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
         raise
     return claimed.resource_id, status, body
+
+
+async def _replayed(
+    gateway: Gateway, kept: idempotency.Replay, caller: Caller | None
+) -> tuple[str, int, dict[str, Any]]:
+    if caller is not None and caller.event_id is not None:
+        async with gateway.pool.acquire() as conn, conn.transaction():
+            await record_event_again(conn, caller)
+    return kept.resource_id, kept.status, kept.body
 
 
 async def buy(
@@ -146,7 +157,7 @@ async def buy(
     )
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
-        return await _view(gateway, job_id)
+        return await view_of(gateway, job_id)
     return await create.open_at_node(gateway.pool, gateway.node, planned)
 
 
@@ -179,7 +190,8 @@ def job_token(gateway: Gateway, job_id: str) -> str:
     return bearer_token(gateway.token_secret, "job", job_id)
 
 
-async def _view(gateway: Gateway, job_id: str) -> JobView:
+async def view_of(gateway: Gateway, job_id: str) -> JobView:
+    """Raises Problem (404)."""
     view = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
     if view is None:
         raise Problem(problems.JOB_NOT_FOUND)
@@ -188,7 +200,7 @@ async def _view(gateway: Gateway, job_id: str) -> JobView:
 
 async def get_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    return json_response((await _view(gateway, await require_job(gateway, request))).wire())
+    return json_response((await view_of(gateway, await require_job(gateway, request))).wire())
 
 
 async def cancel_job(request: web.Request) -> web.Response:
@@ -199,7 +211,7 @@ async def cancel_job(request: web.Request) -> web.Response:
 
 async def cancel(gateway: Gateway, job_id: str) -> JobView:
     """Cancel at LND first. Raises Problem (409 when it is paid or running), NodeUnavailable (nothing changed)."""
-    job = await _view(gateway, job_id)
+    job = await view_of(gateway, job_id)
     if job.state == "expired":
         return job
     if job.state not in UNPAID:
@@ -207,7 +219,7 @@ async def cancel(gateway: Gateway, job_id: str) -> JobView:
     if not await end_unpaid.cancel_at_node(gateway.pool, gateway.node, job_id):
         gateway.sweep_wake.set()
         raise Problem(problems.JOB_NOT_CANCELABLE, "It was paid just now; the work begins.")
-    job = await _view(gateway, job_id)
+    job = await view_of(gateway, job_id)
     if job.state in UNPAID:
         raise NodeUnavailable("LND did not say that the invoice is cancelled")
     return job
@@ -215,40 +227,45 @@ async def cancel(gateway: Gateway, job_id: str) -> JobView:
 
 async def refund_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    job_id = await require_job(gateway, request)
+    opened = await open_job(gateway, request)
+    job_id = opened.job_id
     asked, raw = await read_model(request, RefundRequest)
 
     async def prepare() -> Destination | None:
-        return await _destination(gateway, asked.destination, await owed_sats(gateway.pool, job_id))
+        return await _destination(gateway, asked.destination, await owed_on(gateway.pool, job_id))
 
     async def answer(destination: Destination | None, _: str, resumed: bool) -> JobView:
-        return await _refund_to(gateway, job_id, destination, asked.destination)
+        return await _refund_to(gateway, job_id, destination, asked.destination, opened.use_up(again=resumed))
 
     scope = f"POST /api/jobs/{job_id}/refund"
-    _, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=202)
+    _, status, body = await answered_once(
+        gateway, request, scope, raw, prepare, answer, status=202, caller=opened.owner
+    )
     return json_response(body, status)
 
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    owed = await owed_sats(gateway.pool, job_id)
+    owed = await owed_on(gateway.pool, job_id)
     return await _refund_to(gateway, job_id, await _destination(gateway, text, owed), text)
 
 
-async def _destination(gateway: Gateway, text: str, owed: int = 0) -> Destination | None:
+async def _destination(gateway: Gateway, text: str, owed: Owed = NOTHING_OWED) -> Destination | None:
     """None: an address, for what may be owed later."""
     return await resolve_destination(gateway.node, text, owed, datetime.now(UTC), gateway.destination_rules)
 
 
-async def _refund_to(gateway: Gateway, job_id: str, destination: Destination | None, text: str) -> JobView:
+async def _refund_to(
+    gateway: Gateway, job_id: str, destination: Destination | None, text: str, also: UseUp | None = None
+) -> JobView:
     if destination is None:
-        await keep_address(gateway.pool, job_id, text)
+        await keep_address(gateway.pool, job_id, text, also=also)
         gateway.on_file_wake.set()
-        return await _view(gateway, job_id)
+        return await view_of(gateway, job_id)
     await refuse_foreign_use(gateway, job_id, destination)
-    await claim(gateway.pool, job_id, destination, gateway.fee_limit, gateway.settings.refund_min_sats)
+    await claim(gateway.pool, job_id, destination, gateway.fee_limit, gateway.settings.refund_min_sats, also=also)
     gateway.refund_wake.set()
-    return await _view(gateway, job_id)
+    return await view_of(gateway, job_id)
 
 
 async def refuse_foreign_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
@@ -290,7 +307,7 @@ async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web
         last = ""
         while not gateway.stopping.is_set():
             changed.clear()
-            view = await _view(gateway, job_id)
+            view = await view_of(gateway, job_id)
             text = json.dumps(view.wire(), ensure_ascii=False)
             if text != last:
                 event_id = int(view.updated_at.timestamp() * 1_000_000)

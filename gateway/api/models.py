@@ -94,9 +94,15 @@ class JobView(Model):
     absorbed_sats: Sats | None = None
     user_charge_sats: Sats | None = None
     refund_state: Literal["none", "pending", "paying", "paid"]
-    refund_amount_sats: Sats = Field(description="The open sum of the refunds, or the total once all are paid.")
+    refund_amount_sats: Sats = Field(description="The open sum of the refunds, or the total once nothing is owed.")
+    refund_donated_sats: Sats | None = Field(
+        default=None,
+        description="What of it was given to the free pool instead of being sent; refundState is paid then.",
+    )
     refund_to: str | None = Field(default=None, description="The destination on file for what is owed back.")
-    refund_problem: str | None = Field(default=None, description="Why a pending refund waits, in plain words.")
+    refund_problem: str | None = Field(
+        default=None, description="Why a refund waits, or why its last send failed; in plain words."
+    )
     failure_reason: str | None = None
     created_at: Time
     updated_at: Time

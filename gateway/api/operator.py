@@ -26,7 +26,8 @@ from gateway.problems import Problem
 from gateway.reconcile.run import reconcile
 from ledger import book, grants, sql, transfers
 from ledger.book import CauseConflict
-from ledger.money import sats_to_msat
+from ledger.database import Connection
+from ledger.money import MAX_SATS, sats_to_msat
 
 _q = sql.load("gateway.api", "operator.sql")
 
@@ -54,13 +55,19 @@ async def operator_topup(request: web.Request) -> web.Response:
     cause = new_id() if key is None else f"key:{key}"
     try:
         async with gateway.pool.acquire() as conn, conn.transaction():
-            await book.post(conn, [transfers.topup(cause, sats_to_msat(asked.amount_sats))])
+            if await book.post(conn, [transfers.topup(cause, sats_to_msat(asked.amount_sats))]):
+                await _refuse_overfull(conn)
     except CauseConflict:
         raise Problem(problems.IDEMPOTENCY_KEY_REUSED, "Use a new key for a new top-up.") from None
-    except asyncpg.NumericValueOutOfRangeError:
-        raise Problem(problems.INVALID_BODY, "/amountSats: the pool can not hold that much.") from None
     view: PoolView = await pool_view(gateway)
     return json_response(view.wire())
+
+
+async def _refuse_overfull(conn: Connection) -> None:
+    """After a posting, under its lock on the pool: more than there can be is a slip of the hand. Raises Problem."""
+    held_msat = sum((await book.kept_balances(conn, (transfers.POOL, transfers.POOL_RESERVED))).values())
+    if held_msat > sats_to_msat(MAX_SATS):
+        raise Problem(problems.POOL_FULL, f"It holds at most {MAX_SATS} sats: there are no more. Nothing was booked.")
 
 
 async def operator_identity(request: web.Request) -> web.Response:

@@ -35,8 +35,14 @@ order by job.created_at desc, job.id desc limit $2
 -- name: list_refunds
 select refund.id as cursor, refund.id, refund.job_id as "jobId", refund.cause, refund.amount_sats as "amountSats",
        refund.state, attempt.state as "attemptState", attempt.failure_reason as "failureReason",
+       case refund.state when 'pending' then coalesce(job.refund_to_error, tried.failure_reason) end as "refundProblem",
        attempt.sends, refund.created_at as "createdAt", refund.updated_at as "updatedAt"
-from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
+from refunds refund
+join jobs job on job.id = refund.job_id
+left join refund_attempts attempt on attempt.id = refund.attempt_id
+left join lateral (
+    select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
+    order by last.created_at desc limit 1) as tried on true
 where $1::text is null
    or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1)
 order by refund.created_at desc, refund.id desc limit $2
@@ -46,7 +52,7 @@ select refund.state, job.refund_to from refunds refund join jobs job on job.id =
 
 -- name: retry_refund
 -- The destination stays, the reason why it was rejected goes.
-update jobs job set refund_to_error = null, updated_at = now()
+update jobs job set refund_to_error = null, refund_to_retry_at = null, updated_at = now()
 from refunds refund
 where refund.id = $1 and refund.job_id = job.id and refund.state = 'pending'
   and job.refund_to is not null and job.refund_to_error is not null

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import identity, jobs, models, operator, system, withdraw
+from gateway.api import dust, identity, jobs, models, operator, system, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
@@ -58,6 +58,13 @@ _DESTINATION = (
     p.DESTINATION_WRONG_AMOUNT,
 )
 
+_ADDRESS = (
+    p.DESTINATION_ADDRESS_FORBIDDEN,
+    p.DESTINATION_AMOUNT_OUT_OF_RANGE,
+    p.DESTINATION_UNUSABLE,
+    p.DESTINATION_UNREACHABLE,
+)
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
@@ -81,6 +88,7 @@ ROUTES: tuple[Route, ...] = (
             *_PRICED,
             *_IDEMPOTENT,
             *_DESTINATION,
+            p.DESTINATION_ADDRESS_FORBIDDEN,
             p.TOO_MANY_INVOICES,
             p.SLOWED,
             p.IDENTITY_INVALID,
@@ -131,12 +139,23 @@ ROUTES: tuple[Route, ...] = (
             *_JOB,
             *_IDEMPOTENT,
             *_DESTINATION,
+            *_ADDRESS,
             p.DESTINATION_USED,
             p.NOTHING_TO_REFUND,
             p.REFUND_BELOW_MINIMUM,
             p.REFUND_IN_PROGRESS,
             *_AWAY,
         ),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/refund/donate",
+        dust.donate_dust,
+        "Give what is too little to be sent to the free pool.",
+        models.JobView,
+        access="job",
+        idempotent=True,
+        problems=(*_JOB, *_IDEMPOTENT, p.NOTHING_TO_REFUND, p.REFUND_NOT_DUST, p.DATABASE_UNAVAILABLE),
     ),
     Route(
         "GET",
@@ -204,7 +223,8 @@ ROUTES: tuple[Route, ...] = (
         models.DonationView,
         status=201,
         body=models.DonationRequest,
-        problems=(*_BODY, p.TOO_MANY_INVOICES, *_AWAY),
+        idempotent=True,
+        problems=(*_BODY, *_IDEMPOTENT, p.TOO_MANY_INVOICES, *_AWAY),
     ),
     Route(
         "POST",
@@ -215,7 +235,7 @@ ROUTES: tuple[Route, ...] = (
         body=models.TopupRequest,
         access="operator",
         idempotent=True,
-        problems=(*_BODY, *_OPERATOR, p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED),
+        problems=(*_BODY, *_OPERATOR, p.IDEMPOTENCY_KEY_INVALID, p.IDEMPOTENCY_KEY_REUSED, p.POOL_FULL),
     ),
     Route(
         "PUT",

@@ -9,11 +9,11 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import client_address
 from gateway.api.body import read_model
-from gateway.api.jobs import json_response
+from gateway.api.jobs import answered_once, json_response
 from gateway.api.models import DonationRequest, DonationView, HealthView, PoolView, ReadyView, WorksView, WorkView
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY, Gateway
-from gateway.jobs.donate import donate
+from gateway.jobs.donate import Gift, donate
 from gateway.problems import Problem
 from ledger import book, grants
 from ledger.database import DATABASE_AWAY
@@ -69,13 +69,21 @@ async def works(request: web.Request) -> web.Response:
 
 async def donate_to_pool(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    asked, _ = await read_model(request, DonationRequest)
+    asked, raw = await read_model(request, DonationRequest)
     address = client_address(request, gateway.settings.trusted_proxies)
-    gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
-    memo = gateway.memo("Donation to the free pool")
-    invoice = await donate(gateway.pool, gateway.node, asked.amount_sats, address, memo, gateway.invoice_limits)
-    gateway.open_invoices.opened()
-    return json_response(DonationView(invoice=invoice).wire(), 201)
+
+    async def prepare() -> None:
+        gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
+
+    async def answer(_: None, donation_id: str, resumed: bool) -> DonationView:
+        gift = Gift(donation_id, asked.amount_sats, address, gateway.memo("Donation to the free pool"))
+        invoice = await donate(gateway.pool, gateway.node, gift, gateway.token_secret, gateway.invoice_limits)
+        gateway.open_invoices.opened()
+        return DonationView(invoice=invoice)
+
+    scope = "POST /api/pool/donations"
+    _, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201)
+    return json_response(body, status)
 
 
 async def pool(request: web.Request) -> web.Response:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.identity.caller import Caller, identify, record_event
+from gateway.identity.caller import Caller, identify, record_event, record_event_again
 
-__all__ = ["Caller", "identify", "record_event"]
+__all__ = ["Caller", "identify", "record_event", "record_event_again"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -61,6 +62,12 @@ async def record_event(conn: Connection, caller: Caller | None) -> None:
         return
     if await conn.fetchval(_q.record_event, caller.event_id) is None:
         raise Problem(problems.NOSTR_EVENT_REPLAYED, "Sign a new event for each call.", headers=CHALLENGE)
+
+
+async def record_event_again(conn: Connection, caller: Caller | None) -> None:
+    """For the same call once more: it may come with the event that it came with first, or with a new one."""
+    with contextlib.suppress(Problem):
+        await record_event(conn, caller)
 
 
 async def _by_token(gateway: Gateway, token: str) -> Caller:

@@ -146,9 +146,17 @@ def on_work_failed(paid_msat: int) -> OweBack:
 
 # --- what a job says of its refunds ------------------------------------------------------------------------
 
+DONATED = "donated"
+"""A refund that its owner gave to the pool: nothing is owed any more, as with one that was paid."""
+
+
+def wire_state(stored: str) -> RefundState:
+    """Of one refund, as a job's summary reads it."""
+    return RefundState.PAID if stored == DONATED else RefundState(stored)
+
 
 def refund_summary(refunds: Iterable[tuple[RefundState, int]]) -> tuple[RefundState, int]:
-    """`(refundState, refundAmountSats)`: the open sum, or the total once all are paid; paying > pending > paid."""
+    """`(refundState, refundAmountSats)`: the open sum, or the total once nothing is owed; paying > pending > paid."""
     known = list(refunds)
     states = {state for state, _ in known}
     for state in (RefundState.PAYING, RefundState.PENDING):

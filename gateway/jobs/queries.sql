@@ -50,7 +50,13 @@ insert into invoices (payment_hash, preimage, purpose, client_address, amount_ms
 select $1, $2, 'donation', $3::inet, $4, $5, now() + make_interval(secs => $6)
 where (select count(*) from (
     select from invoices where client_address = $3::inet and state in ('planned', 'open') limit $7) as open) < $7
+on conflict do nothing
 returning payment_hash
+
+-- name: begun_donation
+-- A retry of a request that stored its invoice before.
+select state, memo, ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices where payment_hash = $1 and purpose = 'donation'
 
 -- name: planned_invoice
 -- The invoice of a job whose creation was interrupted, as long as its preimage may still be used.
@@ -70,7 +76,8 @@ where job.id = $1 and job.state in ('awaiting_work_payment', 'awaiting_eval_paym
 select job.*,
        (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
         where refund.job_id = job.id) as refunds,
-       (select attempt.failure_reason from refund_attempts attempt where attempt.job_id = job.id
+       (select case when attempt.state <> 'frozen' then attempt.failure_reason end
+        from refund_attempts attempt where attempt.job_id = job.id
         order by attempt.created_at desc limit 1) as refund_failure,
        invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
        invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.api.models import EvaluationView, InvoiceView, JobView
-from gateway.jobs.decisions import RefundState, refund_summary
+from gateway.jobs.decisions import DONATED, RefundState, refund_summary, wire_state
 from gateway.refunds.claim import below_minimum
 from ledger import sql
 from ledger.database import Pool, from_jsonb
@@ -27,9 +27,9 @@ class Row(Protocol):
 
 
 def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
-    refund_state, refund_sats = refund_summary(
-        (RefundState(state), sats) for state, sats in from_jsonb(row["refunds"]) or ()
-    )
+    refunds: list[tuple[str, int]] = from_jsonb(row["refunds"]) or []
+    refund_state, refund_sats = refund_summary((wire_state(state), sats) for state, sats in refunds)
+    donated_sats = sum(sats for state, sats in refunds if state == DONATED)
     return JobView(
         id=row["id"],
         work=row["work"],
@@ -46,6 +46,7 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         user_charge_sats=row["user_charge_sats"],
         refund_state=refund_state.value,
         refund_amount_sats=refund_sats,
+        refund_donated_sats=donated_sats or None,
         refund_to=row["refund_to"],
         refund_problem=_refund_problem(row, refund_state, refund_sats, refund_min_sats),
         failure_reason=row["failure_reason"],
@@ -81,7 +82,13 @@ def _invoice_view(row: Row) -> InvoiceView | None:
 
 
 def _refund_problem(row: Row, state: RefundState, open_sats: int, min_sats: int) -> str | None:
-    """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file."""
+    """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file.
+
+    While it is on its way: why the last send failed, until the next one leaves.
+    """
+    if state is RefundState.PAYING:
+        failure: str | None = row["refund_failure"]
+        return failure
     if state is not RefundState.PENDING:
         return None
     if too_small := below_minimum(open_sats, min_sats):

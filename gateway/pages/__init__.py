@@ -28,6 +28,7 @@ def add_pages(app: web.Application) -> None:
     for path, action in (
         ("/jobs/{id}/cancel", job.cancel_job),
         ("/jobs/{id}/refund", job.refund_job),
+        ("/jobs/{id}/donate", job.donate_dust),
         ("/jobs/{id}/demo-pay", job.demo_pay),
         ("/jobs/{id}/demo-refund", job.demo_refund),
     ):

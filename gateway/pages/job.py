@@ -24,6 +24,7 @@ from gateway.pages.story import story
 from gateway.pages.words import one_line
 from gateway.problems import Problem
 from gateway.refunds.claim import below_minimum
+from gateway.refunds.donate import donate_refund
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
@@ -113,6 +114,16 @@ async def refund_job(request: web.Request) -> web.Response:
     return await _act(request, job_id, "refund", destination, act)
 
 
+async def donate_dust(request: web.Request) -> web.Response:
+    job_id = await _opened(request)
+
+    async def act() -> None:
+        gateway = request.app[GATEWAY]
+        await donate_refund(gateway.pool, job_id, gateway.settings.refund_min_sats)
+
+    return await _act(request, job_id, "donate", "", act)
+
+
 async def demo_pay(request: web.Request) -> web.Response:
     job_id = await _opened(request)
 
@@ -130,7 +141,7 @@ async def demo_refund(request: web.Request) -> web.Response:
     async def act() -> None:
         gateway = request.app[GATEWAY]
         job = await _view(gateway, job_id)
-        if job.refund_state == "pending":
+        if job.refund_state == "pending" or (job.refund_state == "paying" and job.refund_problem):
             await refund(gateway, job_id, await request.app[DEMO_WALLET].invoice(job.refund_amount_sats))
 
     return await _act(request, job_id, "demo-refund", "", act)
@@ -191,7 +202,7 @@ async def _answer(
 
 async def _withdrawal(gateway: Gateway, job: JobView) -> RefundLnurlView | None:
     """The code to scan, while something waits to be fetched."""
-    if job.refund_state != "pending":
+    if job.refund_state != "pending" and not job.refund_problem:
         return None
     try:
         return await offer(gateway, job.id)

@@ -17,6 +17,7 @@ SHOWN = 100
 WORDS = {
     "topup": "The operator gave",
     "settlement": "A donation",
+    "refund_donated": "A small refund, given by its owner",
     "pool_share": "Share of what users were charged",
     "reserve": "Set aside for work",
     "release": "Set aside and not used",

@@ -91,7 +91,7 @@ def _complete(job: JobView) -> tuple[str, str, Tone]:
         "none": "Done",
         "pending": f"Done, and {sats(job.refund_amount_sats)} are yours to take back",
         "paying": f"Done, and {sats(job.refund_amount_sats)} are on their way to you",
-        "paid": f"Done, and {sats(job.refund_amount_sats)} went back to you",
+        "paid": f"Done, and {sats(job.refund_amount_sats)} {_where_it_went(job)}",
     }[job.refund_state]
     return headline.replace("1 sat are", "1 sat is"), f"{cost} {_refund_text(job, 'The rest')}".strip(), "good"
 
@@ -122,9 +122,19 @@ def _refund_text(job: JobView, what: str) -> str:
         case "paying":
             return f"{what}, {sats(job.refund_amount_sats)}, is being sent to your wallet."
         case "paid":
-            return f"{what}, {sats(job.refund_amount_sats)}, was sent to your wallet."
+            return f"{what}, {sats(job.refund_amount_sats)}, {_where_it_went(job, 'was sent to your wallet')}."
         case _:
             return "Nothing is left over." if job.state == "complete" else ""
+
+
+def _where_it_went(job: JobView, to_you: str = "went back to you") -> str:
+    """Of what is not owed any more: to its owner, or what was too little for that, to the pool."""
+    given = job.refund_donated_sats or 0
+    if not given:
+        return to_you
+    if given == job.refund_amount_sats:
+        return "went to the free pool, as you said"
+    return f"{to_you}, {sats(given)} of it to the free pool"
 
 
 def _steps(job: JobView) -> tuple[Step, ...]:
@@ -202,7 +212,8 @@ def _refund_step(job: JobView) -> Step:
         case "paying":
             return Step("Refund", "current", "sending")
         case "paid":
-            return Step("Refund", "done", f"{sats(job.refund_amount_sats)} sent")
+            given = job.refund_donated_sats == job.refund_amount_sats
+            return Step("Refund", "done", f"{sats(job.refund_amount_sats)} {'given' if given else 'sent'}")
     ended = job.state in ("complete", "failed", "rejected", "expired")
     return Step("Refund", "skipped", "nothing owed") if ended else Step("Refund", "todo", "")
 
@@ -224,6 +235,10 @@ def _receipt(job: JobView) -> tuple[Line, ...]:
     if job.user_charge_sats is not None:
         lines.append(Line("The work cost you", job.user_charge_sats))
     back = {"pending": "Yours to take back", "paying": "On its way back to you", "paid": "Sent back to you"}
-    if job.refund_state != "none":
-        lines.append(Line(back[job.refund_state], job.refund_amount_sats, strong=True))
+    given = job.refund_donated_sats or 0
+    if job.refund_state == "paid" and given:
+        lines.append(Line("Given to the free pool", given))
+    back_sats = job.refund_amount_sats - (given if job.refund_state == "paid" else 0)
+    if job.refund_state != "none" and back_sats:
+        lines.append(Line(back[job.refund_state], back_sats, strong=True))
     return tuple(lines)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -14,28 +12,19 @@ from gateway import problems
 from gateway.ids import new_id
 from gateway.jobs.decisions import TERMINAL, JobState
 from gateway.problems import Problem
-from gateway.refunds.destination import Destination, refuse_amount
+from gateway.refunds.destination import Destination, Owed, refuse_amount
+from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_fee
+from gateway.refunds.lnurl import is_address
 from ledger import sql
 from ledger.database import Connection, Pool
-from ledger.money import sats_to_msat
 
 _q = sql.load("gateway.refunds")
 
-
-@dataclass(frozen=True, slots=True)
-class FeeLimit:
-    """The larger of a base and a share of the amount, never more than the amount itself; paid by the gateway."""
-
-    base_sats: int
-    percent: Decimal
-
-    def msat(self, amount_sats: int) -> int:
-        amount_msat = sats_to_msat(amount_sats)
-        return min(amount_msat, max(sats_to_msat(self.base_sats), int(amount_msat * self.percent / 100)))
+GAVE_WAY = "Another destination was given."
 
 
 UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
-"""Uses up what allows this one claim, or raises Problem."""
+"""Uses up what allows this one call (a withdrawal code, a signed event) in its transaction, or raises Problem."""
 
 
 class Claimed(StrEnum):
@@ -54,14 +43,20 @@ async def claim(
     min_sats: int,
     *,
     using_up: UseUp | None = None,
+    also: UseUp | None = None,
+    from_file: bool = False,
 ) -> Claimed:
-    """Guarded claim of all pending refunds of the job, not less than `min_sats` in all. Raises Problem.
+    """Guarded claim of the job's pending refunds, not less than `min_sats` in all: of all, but an address's invoice
+    only of those that it was asked for. Raises Problem.
 
-    `using_up` takes part in the claim's transaction; with it nothing is kept for later.
+    `using_up` and `also` take part in the transaction: `using_up` only in a claim, and with it nothing is kept for
+    later; `also` first, whatever comes of it. `from_file`: only if its owner has not said otherwise meanwhile.
     """
     try:
         async with pool.acquire() as conn, conn.transaction():
-            return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up)
+            if also is not None:
+                await also(conn)
+            return await _claim(conn, job_id, destination, fee_limit, min_sats, using_up, from_file)
     except asyncpg.UniqueViolationError:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.") from None
 
@@ -73,14 +68,17 @@ async def _claim(
     fee_limit: FeeLimit,
     min_sats: int,
     using_up: UseUp | None,
+    from_file: bool,
 ) -> Claimed:
     job = await conn.fetchrow(_q.lock_job, job_id)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
-    last = await conn.fetchrow(_q.last_attempt, job_id)
+    if from_file and job["refund_to"] != destination.text:
+        raise Problem(problems.REFUND_IN_PROGRESS, "Another destination was given meanwhile.")
     request = destination.request
-    pending = await conn.fetch(_q.lock_pending, job_id)
     claimant = await conn.fetchval(_q.claimant_of_hash, request.payment_hash)
+    last = await _last_attempt(conn, job_id, ends_waiting=claimant is None and not from_file)
+    pending = await conn.fetch(_q.lock_pending, job_id)
     if claimant == job_id and not pending:
         return Claimed.ALREADY
     if claimant is not None:
@@ -93,12 +91,47 @@ async def _claim(
         return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
-    owed_sats = sum(row["amount_sats"] for row in pending)
+    taken = [row for row in pending if destination.refund_ids is None or row["id"] in destination.refund_ids]
+    refuse_changed(destination, len(taken))
+    owed_sats = sum(row["amount_sats"] for row in taken)
     refuse_below_minimum(owed_sats, min_sats)
     refuse_amount(request, owed_sats)
     if using_up is not None:
         await using_up(conn)
-    attempt_id = new_id()
+    await conn.execute(_q.set_refund_to, job_id, on_file_after(destination.text))
+    await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in taken], fee_limit)
+    return Claimed.STARTED
+
+
+async def _last_attempt(conn: Connection, job_id: str, *, ends_waiting: bool) -> asyncpg.Record | None:
+    """`ends_waiting`: an attempt that only waits for its next send fails finally, and its refunds are pending again."""
+    last = await conn.fetchrow(_q.last_attempt, job_id)
+    if last is None or not last["between_sends"] or not ends_waiting:
+        return last
+    if not await conn.fetchval(_q.give_way, last["id"], GAVE_WAY):
+        return last
+    await conn.execute(_q.refunds_pending_again, last["id"])
+    return await conn.fetchrow(_q.last_attempt, job_id)
+
+
+def refuse_changed(destination: Destination, still_pending: int) -> None:
+    """What an address was asked for was partly or wholly claimed meanwhile by somebody else. Pure. Raises Problem."""
+    if destination.refund_ids is not None and still_pending != len(destination.refund_ids):
+        raise Problem(problems.REFUND_IN_PROGRESS, "What is owed changed while the address was asked. Give it again.")
+
+
+def on_file_after(claimed: str) -> str | None:
+    """What is on file after a claim: an address for later debts; an invoice is used up. The last word counts. Pure."""
+    return claimed if is_address(claimed) else None
+
+
+async def _pin(
+    conn: Connection, job_id: str, destination: Destination, amount_sats: int, refund_ids: list[str], rule: FeeLimit
+) -> None:
+    """The attempt, with its share of the day's fee budget: granted under a lock that only this and the commit hold."""
+    request, attempt_id = destination.request, new_id()
+    await conn.execute(_q.lock_fee_budget, LOCK_ID)
+    grant = await _granted(conn, destination, amount_sats, rule)
     await conn.execute(
         _q.insert_attempt,
         attempt_id,
@@ -106,14 +139,23 @@ async def _claim(
         destination.text,
         request.payment_request,
         request.payment_hash,
-        owed_sats,
+        amount_sats,
         request.amount_msat == 0,
-        fee_limit.msat(owed_sats),
+        grant.limit_msat,
         request.expires_at,
+        request.destination,
+        grant.bound,
+        grant.day_budget_msat,
+        grant.payee_budget_msat,
     )
-    await conn.execute(_q.claim_refunds, attempt_id, [row["id"] for row in pending])
-    await conn.execute(_q.set_refund_to, job_id, None)
-    return Claimed.STARTED
+    await conn.execute(_q.claim_refunds, attempt_id, refund_ids)
+
+
+async def _granted(conn: Connection, destination: Destination, amount_sats: int, rule: FeeLimit) -> FeeGrant:
+    today = await conn.fetchrow(_q.fees_today, destination.request.destination)
+    if today is None:
+        raise RuntimeError("an aggregate answers one row")
+    return grant_fee(rule, amount_sats, FeesToday(today["all_msat"], today["payee_msat"]))
 
 
 def below_minimum(owed_sats: int, min_sats: int) -> str | None:
@@ -129,14 +171,17 @@ def refuse_below_minimum(owed_sats: int, min_sats: int) -> None:
         raise Problem(problems.REFUND_BELOW_MINIMUM, why, {"refundMinSats": min_sats})
 
 
-async def owed_sats(pool: Pool, job_id: str) -> int:
+async def owed_on(pool: Pool, job_id: str) -> Owed:
     """What waits for a destination now; the claim looks again, under its lock."""
-    return int(await pool.fetchval(_q.owed_sats, job_id))
+    rows = await pool.fetch(_q.owed, job_id)
+    return Owed(frozenset(row["id"] for row in rows), sum(row["amount_sats"] for row in rows))
 
 
-async def keep_address(pool: Pool, job_id: str, text: str) -> Claimed:
+async def keep_address(pool: Pool, job_id: str, text: str, *, also: UseUp | None = None) -> Claimed:
     """An address for what may be owed later: on file, asked when something is. Raises Problem."""
     async with pool.acquire() as conn, conn.transaction():
+        if also is not None:
+            await also(conn)
         job = await conn.fetchrow(_q.lock_job, job_id)
         if job is None:
             raise Problem(problems.JOB_NOT_FOUND)
@@ -159,6 +204,14 @@ async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last:
 async def jobs_with_destination(pool: Pool, min_sats: int) -> list[tuple[str, str]]:
     """`(job id, destination)` of jobs that owe `min_sats` or more and know where to."""
     return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file, min_sats)]
+
+
+async def reject_tried(conn: Connection, attempt_id: str, why: str, *, for_want_of_budget: bool = False) -> None:
+    """The attempt failed finally: an address that is still on file says why, and is not asked again by itself.
+
+    What failed for want of fee budget alone is tried again on the next day.
+    """
+    await conn.execute(_q.reject_tried, attempt_id, why, for_want_of_budget)
 
 
 async def reject_on_file(pool: Pool, job_id: str, destination: str, why: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from gateway.refunds.fees import FeeBound
 from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled, Unknown
 
 EXPIRY_MARGIN = timedelta(seconds=10)
@@ -17,6 +18,7 @@ EXPIRY_MARGIN = timedelta(seconds=10)
 FINALLY_FAILED_AFTER = timedelta(seconds=60)
 """After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
 MAX_SENDS = 4
+"""That the node said nothing of; and in all, when a fee budget left less than the usual limit."""
 RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
 
 
@@ -36,6 +38,8 @@ class Facts:
     """LND once showed a payment for this attempt."""
     history_intact: bool
     """Same node key, its highest payment index is not lower than recorded, and no older backup was restored here."""
+    fee_bound: FeeBound | None = None
+    """The budget that left less than the usual fee limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendLater:
-    """A retryable failure: count it, and look again after a while."""
+    """A retryable failure: count it, and look again after a while. Meanwhile a new destination may take its place."""
 
     failed_index: int
     delay: timedelta
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class GiveUp:
     """Finally failed: no sat left the node for it and none can any more. The debt waits for a new destination."""
 
     reason: str
+    for_want_of_budget: bool = False
+    """A larger fee budget might have found a route: an address on file is tried again on the next day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,12 @@ WORDS = {
     FailureReason.UNSPECIFIED: "The payment failed.",
 }
 BACKUP_RESTORED = "The node knows invoices that this database lacks (an older backup?): it may have been paid already."
+FEE_BUDGET_WORDS = {
+    FeeBound.DAY: "Today's budget for routing fees is used up: no route to this wallet is free, or as cheap as what "
+    "is left. There is a new one tomorrow (UTC).",
+    FeeBound.DESTINATION: "Today's budget for routing fees to this wallet's node is used up: no route to it is free, "
+    "or as cheap as what is left. There is a new one tomorrow (UTC).",
+}
 EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
 
 
@@ -122,14 +135,32 @@ def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> 
 def _after_failure(facts: Facts, outcome: Failed, now: datetime) -> Step:
     is_new = outcome.payment_index > facts.last_failed_index
     failed_sends = min(facts.sends, facts.failed_sends + is_new)
-    retryable = outcome.reason in RETRYABLE
-    if retryable and facts.sends < MAX_SENDS and _can_send(facts, now):
+    if _may_retry(facts, outcome.reason, failed_sends) and _can_send(facts, now):
         if not is_new:
             return Send()
-        return SendLater(outcome.payment_index, timedelta(seconds=2**facts.sends))
+        pause = min(_pause(facts.sends), facts.expires_at - now)
+        return SendLater(outcome.payment_index, pause, _give_up(facts, outcome.reason).reason)
     if failed_sends == facts.sends or now >= facts.expires_at + FINALLY_FAILED_AFTER:
-        return GiveUp(WORDS[outcome.reason])
+        return _give_up(facts, outcome.reason)
     return Wait(True, "failed, but a send is unaccounted for until its invoice has expired")
+
+
+def _may_retry(facts: Facts, reason: FailureReason, failed_sends: int) -> bool:
+    """Until the invoice expires, as long as the node tells how each send ended."""
+    bounded = facts.sends if facts.fee_bound is not None else facts.sends - failed_sends
+    return reason in RETRYABLE and bounded < MAX_SENDS
+
+
+def _pause(sends: int) -> timedelta:
+    """2, 4, 8, 16, then 30 s; after twenty sends slowly longer, ten minutes at most."""
+    seconds = 2**sends if sends < 5 else min(600, 30 * max(1, sends // 10))
+    return timedelta(seconds=seconds)
+
+
+def _give_up(facts: Facts, reason: FailureReason) -> GiveUp:
+    if reason is FailureReason.NO_ROUTE and facts.fee_bound is not None:
+        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound], for_want_of_budget=True)
+    return GiveUp(WORDS[reason])
 
 
 def _when_not_found(facts: Facts, now: datetime) -> Step:
@@ -142,6 +173,11 @@ def _when_not_found(facts: Facts, now: datetime) -> Step:
     if now >= facts.expires_at + FINALLY_FAILED_AFTER:
         return GiveUp(EXPIRED_UNSENT)
     return Wait(False, "no send of it was taken up; it is safe to give up only after its invoice has expired")
+
+
+def may_join_flight(amount_sats: int, in_flight_sats: int, cap_sats: int) -> bool:
+    """Whether one more send keeps within the cap on all that is in flight. What is larger than the cap goes alone."""
+    return in_flight_sats == 0 or in_flight_sats + amount_sats <= cap_sats
 
 
 def _can_send(facts: Facts, now: datetime) -> bool:

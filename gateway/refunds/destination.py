@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from gateway import problems
 from gateway.problems import Problem
 from gateway.refunds.lnurl import ask_invoice, pay_url, refuse_other_invoice
-from ledger.money import whole_sats
+from ledger.money import sats_to_msat, whole_sats
 from lightning.bolt11 import network_of
 from lightning.node import Node
 from lightning.types import BadPaymentRequest, NodeInfo, NodeUnavailable, NotFound, PaymentRequest, Unknown
@@ -35,15 +35,28 @@ class DestinationRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """The refunds of a job that wait for a destination."""
+
+    refund_ids: frozenset[str] = frozenset()
+    sats: int = 0
+
+
+NOTHING_OWED = Owed()
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """A checked invoice; its amount is still to be compared with what is owed."""
 
     text: str
     request: PaymentRequest
+    refund_ids: frozenset[str] | None = None
+    """What an address was asked for: what came to be owed since is not claimed with it. None: all that is owed."""
 
 
 async def resolve_destination(
-    node: Node, text: str, owed_sats: int, now: datetime, rules: DestinationRules
+    node: Node, text: str, owed: Owed, now: datetime, rules: DestinationRules
 ) -> Destination | None:
     """An invoice, or the invoice that an address gives for what is owed. None: an address, and nothing is owed yet.
 
@@ -52,12 +65,13 @@ async def resolve_destination(
     url = pay_url(text, rules.allow_hosts)
     if url is None:
         return await read_destination(node, text, now, rules)
-    if not owed_sats:
+    if not owed.sats:
         return None
-    offer, invoice = await ask_invoice(url, owed_sats * 1000, rules.allow_hosts)
+    amount_msat = sats_to_msat(owed.sats)
+    offer, invoice = await ask_invoice(url, amount_msat, rules.allow_hosts)
     found = await read_destination(node, invoice, now, rules)
-    refuse_other_invoice(offer, found.request, owed_sats * 1000)
-    return Destination(text, found.request)
+    refuse_other_invoice(offer, found.request, amount_msat)
+    return Destination(text, found.request, owed.refund_ids)
 
 
 async def read_destination(node: Node, text: str, now: datetime, rules: DestinationRules) -> Destination:

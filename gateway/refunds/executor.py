@@ -12,10 +12,22 @@ from gateway.ids import new_id
 from gateway.metrics import Metrics
 from gateway.reconcile.accept import OPERATOR_SAID_UNPAID
 from gateway.reconcile.strangers import LOOK_AGAIN_S, Strangers
-from gateway.refunds.decisions import Facts, Freeze, GiveUp, Paid, Send, SendLater, Wait, next_step
+from gateway.refunds.claim import reject_tried
+from gateway.refunds.decisions import (
+    Facts,
+    Freeze,
+    GiveUp,
+    Paid,
+    Send,
+    SendLater,
+    Wait,
+    may_join_flight,
+    next_step,
+)
+from gateway.refunds.fees import FeeBound
 from ledger import book, sql, transfers
 from ledger.database import Pool
-from ledger.money import Msat, sats_to_msat
+from ledger.money import MAX_SATS, Msat, sats_to_msat
 from lightning.node import Node
 from lightning.types import NotFound, PaymentOutcome, Unknown
 
@@ -32,6 +44,9 @@ LND goes on with the payment; later looks tell how it ended.
 LOOK_S = 1.5
 """How long a look-up waits for a terminal word: a payment that is held must not keep others waiting."""
 MAX_LOOK_AGAIN_S = 15.0
+FLIGHT_IS_FULL = "as much as may be is in flight"
+SENDS_LOCK_ID = 0x626F_6C74_7365_6E64
+"""Of the advisory lock under which sends are counted, one after another."""
 
 
 @dataclass(slots=True)
@@ -68,6 +83,7 @@ class Attempt:
             last_failed_index=row["last_failed_index"],
             update_seen=row["update_seen"],
             history_intact=history_intact,
+            fee_bound=None if row["fee_bound"] is None else FeeBound(row["fee_bound"]),
         )
 
 
@@ -80,6 +96,8 @@ class RefundExecutor:
     cltv_limit: int
     in_flight: int
     wake: asyncio.Event
+    in_flight_cap_sats: int = MAX_SATS
+    """Of all processes together."""
     _strangers: Strangers | None = None
 
     async def run(self) -> None:
@@ -123,8 +141,8 @@ class RefundExecutor:
         outcome = await self.node.track_payment(attempt.payment_hash, deadline_s=LOOK_S)
         step = await self._decide(attempt, outcome)
         if isinstance(step, Send):
-            outcome = await self._send(attempt, owner)
-            step = await self._decide(attempt, outcome)
+            sent = await self._send(attempt, owner)
+            step = Wait(False, FLIGHT_IS_FULL) if sent is None else await self._decide(attempt, sent)
         await self._apply(attempt, owner, step)
 
     async def _decide(self, attempt: Attempt, outcome: PaymentOutcome) -> Any:
@@ -156,16 +174,27 @@ class RefundExecutor:
         args = (attempt.id, strangers.newest, OPERATOR_SAID_UNPAID)
         return bool(await self.pool.fetchval(_history.debt_of_another_history, *args))
 
-    async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome:
+    async def _counted(self, attempt: Attempt, owner: str) -> Any:
+        """The attempt's row with one more send in it; None: it would be more than may be in flight."""
         info = await self.node.get_info()
         highest = await self.node.highest_payment_index()
-        row = attempt.row
-        counted = await self.pool.fetchrow(
-            _q.count_send, attempt.id, owner, row["sends"], info.pubkey, highest, self.lease_s
-        )
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
+            others_sats = await conn.fetchval(_q.in_flight_sats, attempt.id)
+            if not may_join_flight(attempt.row["amount_sats"], others_sats, self.in_flight_cap_sats):
+                return None
+            args = (attempt.id, owner, attempt.row["sends"], info.pubkey, highest, self.lease_s)
+            counted = await conn.fetchrow(_q.count_send, *args)
         if counted is None:
             raise RuntimeError("the lease was lost before the send; nothing was sent")
-        attempt.row = counted
+        return counted
+
+    async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome | None:
+        """None: nothing was sent, it must wait for others in flight."""
+        row = await self._counted(attempt, owner)
+        if row is None:
+            return None
+        attempt.row = row
         self.metrics.refunds.labels("sent").inc()
         log.info("refund is sent", extra=attempt.log)
         return await self.node.send_payment(
@@ -181,15 +210,16 @@ class RefundExecutor:
         match step:
             case Paid(preimage, fee_msat):
                 await self._record_paid(attempt, owner, preimage, fee_msat)
-            case GiveUp(reason):
-                await self._record_end(attempt, owner, _q.record_failed, reason)
+            case GiveUp(reason, for_want_of_budget):
+                await self._record_failed(attempt, owner, reason, for_want_of_budget)
                 self.metrics.refunds.labels("failed").inc()
                 log.warning("refund failed: %s", reason, extra=attempt.log)
             case Freeze(reason):
-                await self._record_end(attempt, owner, _q.record_frozen, reason)
+                await self._record_frozen(attempt, owner, reason)
                 log.error("ALARM: refund frozen: %s", reason, extra=attempt.log)
-            case SendLater(failed_index, delay):
-                await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds())
+            case SendLater(failed_index, delay, why):
+                await self.pool.execute(_q.count_failure, attempt.id, owner, failed_index, delay.total_seconds(), why)
+                await self.pool.execute(_q.touch_job, attempt.row["job_id"])
             case Wait(update_seen, why):
                 log.debug("refund waits: %s", why, extra=attempt.log)
                 await self.pool.execute(_q.look_again, attempt.id, owner, update_seen, attempt.look_again_s)
@@ -209,13 +239,21 @@ class RefundExecutor:
         self.metrics.refunds.labels("paid").inc()
         log.info("refund is paid", extra=attempt.log)
 
-    async def _record_end(self, attempt: Attempt, owner: str, statement: str, reason: str) -> None:
-        """Finally failed: the refunds are pending again. Frozen: they stay claimed until the operator decides."""
+    async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
+        """Its refunds are pending again; an address on file that gave the invoice says why."""
         async with self.pool.acquire() as conn, conn.transaction():
             await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
-            job_id = await conn.fetchval(statement, attempt.id, owner, reason)
+            job_id = await conn.fetchval(_q.record_failed, attempt.id, owner, reason)
             if job_id is None:
                 return
-            if statement == _q.record_failed:
-                await conn.execute(_q.refunds_pending_again, attempt.id)
+            await conn.execute(_q.refunds_pending_again, attempt.id)
+            await reject_tried(conn, attempt.id, reason, for_want_of_budget=for_want_of_budget)
             await conn.execute(_q.touch_job, job_id)
+
+    async def _record_frozen(self, attempt: Attempt, owner: str, reason: str) -> None:
+        """Its refunds stay claimed until the operator decides."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            job_id = await conn.fetchval(_q.record_frozen, attempt.id, owner, reason)
+            if job_id is not None:
+                await conn.execute(_q.touch_job, job_id)

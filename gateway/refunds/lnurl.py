@@ -37,9 +37,19 @@ class PayOffer:
         return hashlib.sha256(self.metadata.encode()).digest()
 
 
+def is_address(text: str) -> bool:
+    """A Lightning Address or an LNURL, right or wrong: it gives a new invoice each time. Pure."""
+    plain = _plain(text)
+    return plain.lower().startswith("lnurl1") or _ADDRESS.fullmatch(plain.lower()) is not None
+
+
+def _plain(text: str) -> str:
+    return re.sub("^lightning:", "", text.strip(), flags=re.IGNORECASE)
+
+
 def pay_url(text: str, allow_hosts: tuple[str, ...]) -> str | None:
     """The address to ask, or None if the text is neither. Pure. Raises Problem: it is one, but a wrong one."""
-    plain = re.sub("^lightning:", "", text.strip(), flags=re.IGNORECASE)
+    plain = _plain(text)
     if plain.lower().startswith("lnurl1"):
         url = _decoded(plain)
     elif match := _ADDRESS.fullmatch(plain.lower()):

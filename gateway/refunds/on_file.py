@@ -1,4 +1,7 @@
-"""Refunds whose destination was given in advance are claimed as soon as they are owed."""
+"""Refunds whose destination was given in advance are claimed as soon as they are owed.
+
+An address stays on file for later debts of the job; an invoice is used up by the first claim.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from gateway import problems
-from gateway.problems import Problem
-from gateway.refunds.claim import FeeLimit, claim, jobs_with_destination, owed_sats, reject_on_file
+from gateway.problems import Problem, ProblemType
+from gateway.refunds.claim import claim, jobs_with_destination, owed_on, reject_on_file
 from gateway.refunds.destination import DestinationRules, refuse_used, resolve_destination
+from gateway.refunds.fees import FeeLimit
 from ledger.database import Pool
 from lightning.node import Node
 from lightning.types import NodeUnavailable
@@ -20,6 +25,26 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 AT_ONCE = 8
 MAX_BACKOFF_S = 600.0
+
+
+class Meaning(StrEnum):
+    """Of a refusal, for the destination on file."""
+
+    LOOK_AGAIN = "look again"
+    """Another claim was quicker, or what is owed changed: no fault of the destination."""
+    ASK_LATER = "ask later"
+    REJECTED = "rejected"
+    """It can not be used: its owner is told why, and gives another."""
+
+
+_LOOK_AGAIN = frozenset({problems.REFUND_BELOW_MINIMUM, problems.REFUND_IN_PROGRESS, problems.NOTHING_TO_REFUND})
+
+
+def what_it_means(problem: ProblemType) -> Meaning:
+    """Pure."""
+    if problem in _LOOK_AGAIN:
+        return Meaning.LOOK_AGAIN
+    return Meaning.ASK_LATER if problem is problems.DESTINATION_UNREACHABLE else Meaning.REJECTED
 
 
 @dataclass(slots=True)
@@ -53,20 +78,24 @@ class OnFile:
     async def _claim(self, slots: asyncio.Semaphore, job_id: str, text: str) -> None:
         async with slots:
             try:
-                owed = await owed_sats(self.pool, job_id)
+                owed = await owed_on(self.pool, job_id)
                 destination = await resolve_destination(self.node, text, owed, datetime.now(UTC), self.rules)
                 if destination is None:
                     return
                 await refuse_used(self.node, destination.request)
-                await claim(self.pool, job_id, destination, self.fee_limit, self.min_sats)
+                await claim(self.pool, job_id, destination, self.fee_limit, self.min_sats, from_file=True)
             except NodeUnavailable as error:
                 log.debug("a destination on file waits for the node: %s", error, extra={"job_id": job_id})
             except Problem as problem:
-                if problem.type is problems.REFUND_BELOW_MINIMUM:
-                    return
-                if problem.type is problems.DESTINATION_UNREACHABLE:
-                    self._ask_later(job_id)
-                    return
+                await self._refused(job_id, text, problem)
+
+    async def _refused(self, job_id: str, text: str, problem: Problem) -> None:
+        match what_it_means(problem.type):
+            case Meaning.LOOK_AGAIN:
+                log.debug("a destination on file is looked at again: %s", problem.detail, extra={"job_id": job_id})
+            case Meaning.ASK_LATER:
+                self._ask_later(job_id)
+            case Meaning.REJECTED:
                 await reject_on_file(self.pool, job_id, text, f"{problem.type.title}. {problem.detail}")
 
     def _ask_later(self, job_id: str) -> None:

@@ -1,9 +1,11 @@
 -- name: lock_job
 -- Locks go job first, then refunds.
-select id, state from jobs where id = $1 for no key update
+select id, state, refund_to from jobs where id = $1 for no key update
 
 -- name: last_attempt
-select id, state, coalesce(lease_until > now(), false) as leased
+-- Between sends: the node told how each of them ended, and the next is not due yet.
+select id, state, coalesce(lease_until > now(), false) as leased,
+       state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
 from refund_attempts where job_id = $1 order by created_at desc limit 1
 
 -- name: claimant_of_hash
@@ -13,32 +15,73 @@ select job_id from refund_attempts where payment_hash = $1
 -- name: lock_pending
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
 
--- name: owed_sats
-select coalesce(sum(amount_sats), 0)::bigint from refunds where job_id = $1 and state = 'pending'
+-- name: owed
+-- Also what waits for an attempt's next send: that attempt gives way to a new destination.
+select refund.id, refund.amount_sats
+from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
+where refund.job_id = $1 and (refund.state = 'pending' or (
+    refund.state = 'paying' and attempt.state = 'unfinished' and attempt.sends > 0
+    and attempt.sends = attempt.failed_sends and coalesce(attempt.lease_until < now(), true)))
+
+-- name: give_way
+-- Finally failed, because its owner gave another destination: the node told how each of its sends ended, and nobody
+-- holds its lease, so none can leave any more.
+update refund_attempts set state = 'failed', failure_reason = coalesce(failure_reason, $2), finished_at = now(),
+    lease_owner = null, lease_until = null
+where id = $1 and state = 'unfinished' and sends > 0 and sends = failed_sends and coalesce(lease_until < now(), true)
+returning id
 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
 insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
-                             fee_limit_msat, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                             fee_limit_msat, expires_at, payee, fee_bound, fee_day_budget_msat, fee_payee_budget_msat)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- name: lock_fee_budget
+-- One claim after another, in all processes, until its commit: what is left of a budget is granted once.
+select pg_advisory_xact_lock($1)
+
+-- name: fees_today
+-- What counts against the budgets of this UTC day: all attempts made on it, and those that pay this node.
+select coalesce(sum(fee_counted_msat), 0)::bigint as all_msat,
+       coalesce(sum(fee_counted_msat) filter (where payee = $1), 0)::bigint as payee_msat
+from refund_attempts where fee_day = (now() at time zone 'utc')::date and fee_counted_msat > 0
+
+-- name: lock_sends
+-- One send after another is counted, in all processes, so that the cap on what is in flight holds.
+select pg_advisory_xact_lock($1)
+
+-- name: in_flight_sats
+-- What other attempts have sent and not heard the end of.
+select coalesce(sum(amount_sats), 0)::bigint from refund_attempts
+where state = 'unfinished' and sends > failed_sends and id <> $1
 
 -- name: claim_refunds
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
 
 -- name: set_refund_to
-update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+update jobs set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1
 
 -- name: due_on_file
 -- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
-select job.id, job.refund_to from jobs job
-where job.refund_to is not null and job.refund_to_error is null
-  and (select sum(amount_sats) from refunds where refunds.job_id = job.id and refunds.state = 'pending') >= $1
+select job.id, job.refund_to
+from (select job_id from refunds where state = 'pending' group by job_id having sum(amount_sats) >= $1) as owed
+join jobs job on job.id = owed.job_id
+where job.refund_to is not null and (job.refund_to_error is null or job.refund_to_retry_at <= now())
   and not exists (select from refund_attempts attempt where attempt.job_id = job.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
 order by job.updated_at limit 100
 
 -- name: reject_on_file
-update jobs set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2
+update jobs set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2
+
+-- name: reject_tried
+-- The address that gave the attempt's invoice says why it failed; $3: it is tried again when the next day's budget is
+-- there, at once if the attempt counted on a day that is over.
+update jobs set refund_to_error = $2, updated_at = now(),
+    refund_to_retry_at = case when $3 then (attempt.fee_day + 1)::timestamp at time zone 'utc' end
+from refund_attempts attempt
+where attempt.id = $1 and jobs.id = attempt.job_id and jobs.refund_to = attempt.destination
 
 -- name: lease_due
 -- One executor per attempt: the lease is taken in one guarded step, whoever else looks.
@@ -52,7 +95,7 @@ returning *, now() as now
 
 -- name: count_send
 -- The send is counted, and the lease checked and renewed, in the step before it leaves.
-update refund_attempts set sends = sends + 1, node_pubkey = $4, highest_payment_index = $5,
+update refund_attempts set sends = sends + 1, failure_reason = null, node_pubkey = $4, highest_payment_index = $5,
     lease_until = now() + make_interval(secs => $6)
 where id = $1 and lease_owner = $2 and lease_until > now() and state = 'unfinished' and sends = $3
 returning *, now() as now
@@ -68,8 +111,9 @@ update refund_attempts set update_seen = update_seen or $3, lease_owner = null, 
 where id = $1 and lease_owner = $2 and state = 'unfinished'
 
 -- name: count_failure
--- LND's terminal FAILED uses up one counted send.
+-- LND's terminal FAILED uses up one counted send; $5: why, for whoever waits.
 update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = $3, update_seen = true,
+    failure_reason = $5,
     lease_owner = null, lease_until = null, next_look_at = now() + make_interval(secs => $4)
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
@@ -93,6 +137,10 @@ update refunds set state = 'paid', updated_at = now() where attempt_id = $1 and 
 -- name: refunds_pending_again
 -- Only LND's terminal word leads here.
 update refunds set state = 'pending', attempt_id = null, updated_at = now() where attempt_id = $1 and state = 'paying'
+
+-- name: donate_refunds
+-- Terminal: no claim can take them any more.
+update refunds set state = 'donated', updated_at = now() where id = any($1) and state = 'pending'
 
 -- name: touch_job
 update jobs set updated_at = now() where id = $1

@@ -17,7 +17,8 @@ import bech32
 from gateway import problems
 from gateway.ids import new_id
 from gateway.problems import Problem
-from gateway.refunds.claim import owed_sats, refuse_below_minimum
+from gateway.refunds import claim
+from gateway.refunds.claim import refuse_below_minimum
 from ledger import sql
 from ledger.database import Connection, Pool
 
@@ -99,7 +100,7 @@ async def forget_old(pool: Pool) -> None:
 
 
 async def _owed(pool: Pool, job_id: str, min_sats: int) -> int:
-    owed = await owed_sats(pool, job_id)
+    owed = (await claim.owed_on(pool, job_id)).sats
     if not owed:
         raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")
     refuse_below_minimum(owed, min_sats)

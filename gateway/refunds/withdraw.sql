@@ -19,7 +19,8 @@ where k1_hash = $1 and job_id = $2 and used_at is null and expires_at > now() re
 
 -- name: is_under_way
 select exists (select from refund_attempts where job_id = $1
-               and (state in ('unfinished', 'frozen') or lease_until > now()))
+               and (state = 'frozen' or (state = 'unfinished' and (sends = 0 or sends > failed_sends))
+                    or lease_until > now()))
 
 -- name: forget_old
 delete from lnurl_withdrawals where expires_at < now() - interval '7 days'

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway import problems
+from gateway.problems import Problem
+from gateway.refunds.claim import Claimed, claim
+from gateway.refunds.fees import FeeLimit
 from ledger import sql
 from ledger.database import Pool
+from tests.debts import destination, owe, owe_more
 
 _q = sql.load("gateway.refunds")
 JOB = "a-job-of-twenty-two-ch"
@@ -27,41 +33,19 @@ async def insert_attempt(pool: Pool, attempt_id: str, payment_hash: bytes) -> No
         False,
         10_000,
         await pool.fetchval("select now()"),
+        None,
+        None,
+        None,
+        None,
     )
 
 
 @pytest_asyncio.fixture
 async def attempt(pool: Pool) -> str:
     """An unfinished attempt over a refund that is booked."""
-    await pool.execute(
-        "insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address,"
-        " failure_reason, user_charge_sats) values ($1, 'x', '{}', 'failed', 'gate', 5, 5, $2, '127.0.0.1', 'x', 0)",
-        JOB,
-        bytes(32),
-    )
-    preimage = b"preimage"
-    await pool.execute(
-        "insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, state,"
-        " payment_request, planned_expires_at, expires_at, amount_paid_msat, settled_at)"
-        " values ($1, $2, 'work', $3, '127.0.0.1', 5000, 'x', 'settled', 'ln', now(), now(), 5000, now())",
-        hashlib.sha256(preimage).digest(),
-        preimage,
-        JOB,
-    )
-    await pool.execute("insert into accounts (code, kind, limited) values ('holding:' || $1, 'liability', true)", JOB)
-    await pool.execute(
-        "insert into transfers (cause_kind, cause_id, debit, credit, amount_msat) values"
-        " ('settlement', $1, 'node', 'holding:' || $2::text, 5000),"
-        " ('refund_owed', 'failed:' || $2::text, 'holding:' || $2::text, 'refunds_payable', 5000)",
-        hashlib.sha256(preimage).hexdigest(),
-        JOB,
-    )
+    await owe(pool, JOB, 5)
     await insert_attempt(pool, "attempt", hashlib.sha256(b"refund").digest())
-    await pool.execute(
-        "insert into refunds (id, job_id, cause, amount_sats, state, attempt_id)"
-        " values ('refund', $1, 'failed:' || $1::text, 5, 'paying', 'attempt')",
-        JOB,
-    )
+    await pool.execute("update refunds set state = 'paying', attempt_id = 'attempt'")
     return "attempt"
 
 
@@ -112,3 +96,27 @@ async def test_one_open_attempt_per_job_and_one_attempt_per_hash(pool: Pool, att
     await pool.execute("update refund_attempts set state = 'failed', failure_reason = 'x'")
     with pytest.raises(asyncpg.UniqueViolationError, match="payment_hash"):
         await insert_attempt(pool, "other", hashlib.sha256(b"refund").digest())
+
+
+async def test_a_new_destination_waits_for_the_end_of_a_failed_attempts_lease(pool: Pool, attempt: str) -> None:
+    """Whoever held it may still be about to send."""
+    await pool.execute("update refunds set state = 'pending', attempt_id = null")
+    await pool.execute(
+        "update refund_attempts set state = 'failed', failure_reason = 'x', lease_until = now() + interval '1 hour'"
+    )
+    rule = FeeLimit(10, Decimal(1))
+    with pytest.raises(Problem) as refused:
+        await claim(pool, JOB, destination("new"), rule, 1)
+    assert refused.value.type is problems.REFUND_IN_PROGRESS
+    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    assert await claim(pool, JOB, destination("new"), rule, 1) is Claimed.STARTED
+
+
+@pytest.mark.parametrize("state", ["unfinished", "frozen"])
+async def test_a_new_destination_is_refused_while_an_attempt_is_open(pool: Pool, attempt: str, state: str) -> None:
+    """A second debt of the job waits, too."""
+    await owe_more(pool, JOB, 7, "late:second", "second")
+    await pool.execute("update refund_attempts set state = $1, failure_reason = 'x'", state)
+    with pytest.raises(Problem) as refused:
+        await claim(pool, JOB, destination("new"), FeeLimit(10, Decimal(1)), 1)
+    assert refused.value.type is problems.REFUND_IN_PROGRESS

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -94,4 +95,27 @@ async def test_a_lightning_address_is_paid_once(buyer: Buyer, payer: AsyncContro
     assert 202 in {status for status, _ in answers}
     await buyer.until(job, refundState="paid", refundAmountSats=70)
     assert await settled_of(payer, wallet.invoices) == 1
+    assert before - await payer.settled_balance_msat() == 30_000
+
+
+async def test_without_a_fee_budget_the_free_route_is_taken(
+    regtest: Network, dsn: str, service: WorkService, tmp_path: Path, buyer: Buyer, payer: AsyncControl
+) -> None:
+    """LND reads a fee limit of 0 as free routes only; the direct channel is one."""
+    before = await payer.settled_balance_msat()
+    folder = tmp_path / "frugal"
+    folder.mkdir()
+    settings = {
+        **regtest.access.settings(),
+        "BOLTWORKS_CONFIG": str(service.catalogue(folder / "boltworks.toml")),
+        "BOLTWORKS_REFUND_FEE_BUDGET_SATS_PER_DAY": "0",
+        "BOLTWORKS_TOKEN_SECRET_FILE": str(tmp_path / "data/secrets/token_secret"),
+    }
+    async with gateway_process(folder, dsn, settings) as frugal:
+        job = await owing(buyer, payer)
+        assert (await Buyer(buyer.http, frugal.url).refund(job, await payer.invoice(70)))[0] == 202
+        await buyer.until(job, refundState="paid", refundAmountSats=70)
+    conn = await asyncpg.connect(dsn)
+    assert await conn.fetchval("select array_agg((fee_limit_msat, fee_msat)::text) from refund_attempts") == ["(0,0)"]
+    await conn.close()
     assert before - await payer.settled_balance_msat() == 30_000

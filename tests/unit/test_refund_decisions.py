@@ -22,6 +22,7 @@ from gateway.refunds.decisions import (
     Wait,
     next_step,
 )
+from gateway.refunds.fees import FeeBound
 from ledger.money import Msat
 from lightning.types import Failed, FailureReason, InFlight, NotFound, PaymentOutcome, Settled, Unknown
 
@@ -85,7 +86,12 @@ FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=Tru
         (SENT, REFUSED, GiveUp),
         (SENT, NO_ROUTE, SendLater),
         (replace(SENT, expires_at=JUST_EXPIRED), NO_ROUTE, GiveUp),
-        (replace(SENT, sends=MAX_SENDS, failed_sends=MAX_SENDS - 1), NO_ROUTE, GiveUp),
+        (replace(SENT, sends=50, failed_sends=49), NO_ROUTE, SendLater),
+        (replace(SENT, sends=50, failed_sends=50, last_failed_index=9), NO_ROUTE, Send),
+        (replace(SENT, sends=50, failed_sends=49, expires_at=JUST_EXPIRED), NO_ROUTE, GiveUp),
+        # with less than the usual fee limit, no more than a few
+        (replace(SENT, sends=MAX_SENDS, failed_sends=MAX_SENDS - 1, fee_bound=FeeBound.DAY), NO_ROUTE, GiveUp),
+        (replace(SENT, sends=MAX_SENDS - 1, failed_sends=2, fee_bound=FeeBound.DAY), NO_ROUTE, SendLater),
         (FAILED_ONCE, NO_ROUTE, Send),
         (replace(FAILED_ONCE, expires_at=JUST_EXPIRED), NO_ROUTE, GiveUp),
         # a send is unaccounted for: LND shows the old failure, or fewer failures than sends
@@ -93,7 +99,8 @@ FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=Tru
         (replace(SENT, sends=2), REFUSED, Wait),
         (replace(SENT, sends=2, expires_at=JUST_EXPIRED), NO_ROUTE, Wait),
         (replace(SENT, sends=2, expires_at=LONG_EXPIRED), NO_ROUTE, GiveUp),
-        (replace(FAILED_ONCE, sends=MAX_SENDS), NO_ROUTE, Wait),
+        (replace(FAILED_ONCE, sends=MAX_SENDS), NO_ROUTE, Send),
+        (replace(FAILED_ONCE, sends=MAX_SENDS + 1), NO_ROUTE, Wait),
     ],
 )
 def test_next_step(facts: Facts, outcome: PaymentOutcome, kind: type[Step]) -> None:
@@ -102,6 +109,17 @@ def test_next_step(facts: Facts, outcome: PaymentOutcome, kind: type[Step]) -> N
 
 def test_paid_carries_the_proof_and_the_fee() -> None:
     assert next_step(SENT, SETTLED, NOW) == Paid(PREIMAGE, 17)
+
+
+def test_a_retry_pauses_longer_each_time_but_never_beyond_the_expiry() -> None:
+    def pause_s(sends: int, expires_at: datetime = NOW + timedelta(days=1)) -> float:
+        facts = replace(SENT, sends=sends, failed_sends=sends - 1, expires_at=expires_at)
+        step = next_step(facts, NO_ROUTE, NOW)
+        assert isinstance(step, SendLater)
+        return step.delay.total_seconds()
+
+    assert [pause_s(sends) for sends in (1, 2, 3, 4, 5, 19, 20, 100, 5000)] == [2, 4, 8, 16, 30, 30, 60, 300, 600]
+    assert pause_s(5000, NOW + timedelta(seconds=25)) == 25
 
 
 def test_a_wait_in_flight_is_remembered_as_seen() -> None:

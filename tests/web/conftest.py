@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from gateway.catalogue import load_catalogue
@@ -50,8 +51,16 @@ class Web(Buyer):
         return sum(sent.payment_hash == payment_hash for sent in self.node.sent)
 
 
+@pytest.fixture
+def more_settings() -> dict[str, Any]:
+    """What a file of tests sets otherwise, by a fixture of the same name."""
+    return {}
+
+
 @pytest_asyncio.fixture
-async def web(pool: Pool, service: WorkService, http: aiohttp.ClientSession, tmp_path: Path) -> AsyncIterator[Web]:
+async def web(
+    pool: Pool, service: WorkService, http: aiohttp.ClientSession, tmp_path: Path, more_settings: dict[str, Any]
+) -> AsyncIterator[Web]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)
@@ -64,6 +73,7 @@ async def web(pool: Pool, service: WorkService, http: aiohttp.ClientSession, tmp
         open_invoices_per_address=20,
         lease_s=6,
         lnurl_allow_hosts=("127.0.0.1",),
+        **more_settings,
     )
     catalogue = load_catalogue(settings.config)
     node = FakeNode()

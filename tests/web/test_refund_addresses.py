@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
+from gateway.refunds.decisions import WORDS
+from lightning.types import Failed, FailureReason
 from tests.lnurl_wallet import Wallet, serving_wallet
 from tests.web.conftest import Web
 
 
+@pytest.fixture
+def gate() -> asyncio.Event:
+    """The wallet gives its invoices while it is set."""
+    opened = asyncio.Event()
+    opened.set()
+    return opened
+
+
 @pytest_asyncio.fixture
-async def wallet(web: Web) -> AsyncIterator[Wallet]:
+async def wallet(web: Web, gate: asyncio.Event) -> AsyncIterator[Wallet]:
     async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
+        await gate.wait()
         return web.node.foreign_invoice(amount_msat, description_hash=description_hash)
 
     async with serving_wallet(make_invoice) as wallet:
@@ -93,3 +106,87 @@ async def test_an_address_on_file_that_can_never_be_paid_says_why(web: Web, wall
         while "another amount" not in (await web.job(job)).get("refundProblem", ""):
             await asyncio.sleep(0.05)
     assert web.node.sent == []
+
+
+async def pay_once_more(web: Web, job: dict[str, Any]) -> None:
+    """A second invoice of the job, over 100 sats, settles: all of it is owed back."""
+    async with web.gateway.pool.acquire() as conn, conn.transaction():
+        planned = plan_invoice(100, "a second invoice of the job", 600)
+        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned)])
+    await open_at_node(web.gateway.pool, web.node, planned)
+    web.node.settle(planned.payment_hash)
+
+
+async def until_asked(wallet: Wallet, times: int) -> None:
+    async with asyncio.timeout(20):
+        while wallet.asked < times:
+            await asyncio.sleep(0.02)
+
+
+async def test_an_address_stays_on_file_for_later_debts(web: Web, wallet: Wallet) -> None:
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    paid = await web.until(job, refundState="paid", refundAmountSats=70)
+    assert paid["refundTo"] == wallet.address
+    await pay_once_more(web, job)
+    await web.until(job, refundState="paid", refundAmountSats=170)
+    assert [sent.amount_msat for sent in web.node.sent] == [70_000, 100_000]
+
+
+async def test_what_is_owed_while_an_address_is_asked_is_paid_after(
+    web: Web, wallet: Wallet, gate: asyncio.Event
+) -> None:
+    gate.clear()
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    await until_asked(wallet, 1)
+    await pay_once_more(web, job)
+    await web.until(job, refundState="pending", refundAmountSats=170)
+    gate.set()
+    await web.until(job, refundState="paid", refundAmountSats=170)
+    assert sorted(sent.amount_msat for sent in web.node.sent) == [70_000, 100_000]
+
+
+async def test_an_address_given_by_hand_takes_what_it_was_asked_for(
+    web: Web, wallet: Wallet, gate: asyncio.Event
+) -> None:
+    job = await owing(web)
+    gate.clear()
+    claiming = asyncio.create_task(web.refund(job, wallet.address))
+    await until_asked(wallet, 1)
+    await pay_once_more(web, job)
+    await web.until(job, refundState="pending", refundAmountSats=170)
+    gate.set()
+    assert (await claiming)[0] == 202
+    await web.until(job, refundState="paid", refundAmountSats=170)
+    assert sorted(sent.amount_msat for sent in web.node.sent) == [70_000, 100_000]
+
+
+async def test_an_invoice_given_while_the_address_is_asked_wins_and_is_the_last_word(
+    web: Web, wallet: Wallet, gate: asyncio.Event
+) -> None:
+    gate.clear()
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    await until_asked(wallet, 1)
+    invoice = web.invoice(70)
+    assert (await web.refund(job, invoice))[0] == 202
+    gate.set()
+    paid = await web.until(job, refundState="paid", refundAmountSats=70)
+    assert "refundTo" not in paid
+    assert [sent.payment_request for sent in web.node.sent] == [invoice]
+
+
+async def test_an_address_whose_payment_failed_says_why_and_is_not_asked_again_by_itself(
+    web: Web, wallet: Wallet
+) -> None:
+    web.node.next_outcomes.append(Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, 0))
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    why = WORDS[FailureReason.INCORRECT_PAYMENT_DETAILS]
+    waits = await web.until(job, state="complete", refundState="pending", refundProblem=why)
+    assert waits["refundTo"] == wallet.address
+    assert (wallet.asked, len(web.node.sent)) == (1, 1)
+    key = web.gateway.settings.operator_key.get_secret_value()
+    _, listed = await web.call("GET", "/api/operator/refunds", token=key)
+    assert listed["items"][0]["refundProblem"] == why
+    status, _ = await web.call("POST", f"/api/operator/refunds/{listed['items'][0]['id']}/retry", token=key)
+    assert status == 200
+    await web.until(job, refundState="paid", refundAmountSats=70)
+    assert wallet.asked == 2

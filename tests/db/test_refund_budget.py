@@ -1,0 +1,122 @@
+"""The day's fee budgets and the cap on what is in flight, held between parallel claims and sends."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from decimal import Decimal
+
+import asyncpg
+import pytest
+
+from gateway.metrics import Metrics
+from gateway.refunds.claim import claim
+from gateway.refunds.executor import Attempt, RefundExecutor
+from gateway.refunds.fees import FeeLimit
+from ledger import sql
+from ledger.database import Pool
+from lightning.fake import FakeNode
+from tests.debts import OTHER_PAYEE, PAYEE, destination, job_name, owe
+
+_q = sql.load("gateway.refunds")
+RULE = FeeLimit(10, Decimal(1), per_day_sats=55, per_destination_sats=1000)
+
+
+async def claim_many(pool: Pool, numbers: range, rule: FeeLimit, payee: str = PAYEE) -> None:
+    for number in numbers:
+        await owe(pool, job_name(number), 20)
+    await asyncio.gather(
+        *(claim(pool, job_name(number), destination(str(number), payee), rule, 1) for number in numbers)
+    )
+
+
+async def limits(pool: Pool, payee: str = PAYEE) -> list[int]:
+    rows = await pool.fetch("select fee_limit_msat from refund_attempts where payee = $1", payee)
+    return sorted((row["fee_limit_msat"] for row in rows), reverse=True)
+
+
+async def end(pool: Pool, number: int, state: str, fee_msat: int = 0) -> None:
+    """As the executor records it, books and all."""
+    name, job_id = str(number), job_name(number)
+    attempt_id = await pool.fetchval("select id from refund_attempts where job_id = $1", job_id)
+    await pool.execute("update refund_attempts set lease_owner = 'me', lease_until = now() + interval '1 minute'")
+    if state == "failed":
+        await pool.execute(_q.record_failed, attempt_id, "me", "no")
+        await pool.execute(_q.refunds_pending_again, attempt_id)
+        return
+    await pool.execute("update refund_attempts set payment_hash = $2 where id = $1", attempt_id, sha(sha(name)))
+    await pool.execute(_q.record_paid, attempt_id, "me", sha(name), fee_msat)
+    await pool.execute(_q.refunds_paid, attempt_id)
+    await pool.execute(
+        "insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)"
+        " values ('refund_paid', $1, 'refunds_payable', 'node', 20000),"
+        " ('routing_fee', $1, 'routing_fees', 'node', $2)",
+        attempt_id,
+        fee_msat,
+    )
+
+
+def sha(value: str | bytes) -> bytes:
+    return hashlib.sha256(value if isinstance(value, bytes) else value.encode()).digest()
+
+
+async def test_parallel_claims_share_one_budget_of_the_day(pool: Pool) -> None:
+    await claim_many(pool, range(20), RULE)
+    assert await limits(pool) == [10_000] * 5 + [5_000] + [0] * 14
+    bounds = await pool.fetch("select fee_bound from refund_attempts where fee_limit_msat < 10000")
+    assert [row["fee_bound"] for row in bounds] == ["day"] * 15
+
+
+async def test_parallel_claims_share_one_budget_per_payee(pool: Pool) -> None:
+    rule = FeeLimit(10, Decimal(1), per_day_sats=1000, per_destination_sats=25)
+    await asyncio.gather(claim_many(pool, range(6), rule), claim_many(pool, range(6, 12), rule, payee=OTHER_PAYEE))
+    for payee in (PAYEE, OTHER_PAYEE):
+        assert await limits(pool, payee) == [10_000] * 2 + [5_000] + [0] * 3
+    bounds = await pool.fetch("select distinct fee_bound from refund_attempts where fee_limit_msat < 10000")
+    assert [row["fee_bound"] for row in bounds] == ["destination"]
+
+
+async def test_a_limit_is_reserved_until_the_fee_is_known(pool: Pool) -> None:
+    rule = FeeLimit(10, Decimal(1), per_day_sats=20, per_destination_sats=1000)
+    await claim_many(pool, range(2), rule)
+    await claim_many(pool, range(2, 3), rule)
+    assert await limits(pool) == [10_000, 10_000, 0]
+    await end(pool, 0, "paid", fee_msat=1500)
+    await claim_many(pool, range(3, 4), rule)
+    assert await limits(pool) == [10_000, 10_000, 8_500, 0]
+    await end(pool, 1, "failed")
+    await claim_many(pool, range(4, 5), rule)
+    assert await limits(pool) == [10_000, 10_000, 10_000, 8_500, 0]
+
+
+async def test_a_new_utc_day_has_a_new_budget(pool: Pool) -> None:
+    await claim_many(pool, range(6), RULE)
+    await pool.execute("update refund_attempts set fee_day = fee_day - 1")
+    await claim_many(pool, range(6, 7), RULE)
+    assert await limits(pool) == [10_000] * 6 + [5_000]
+    today = await pool.fetchval(
+        "select fee_day = (now() at time zone 'utc')::date from refund_attempts where job_id = $1", job_name(6)
+    )
+    assert today is True
+
+
+async def test_the_database_refuses_a_limit_above_its_budget(pool: Pool) -> None:
+    await claim_many(pool, range(1), RULE)
+    with pytest.raises(asyncpg.CheckViolationError, match="fee_limit_within_its_budgets"):
+        await pool.execute("update refund_attempts set fee_limit_msat = 55001")
+
+
+async def test_the_cap_on_what_is_in_flight_holds_between_processes(pool: Pool) -> None:
+    """Five processes count their sends at once; two fit under the cap, the others wait and send nothing."""
+    await claim_many(pool, range(5), RULE)
+    await pool.execute("update refund_attempts set lease_owner = 'me', lease_until = now() + interval '1 minute'")
+    node = FakeNode()
+    executors = [
+        RefundExecutor(pool, node, Metrics(), 15.0, 432, 16, asyncio.Event(), in_flight_cap_sats=50) for _ in range(5)
+    ]
+    rows = await pool.fetch("select *, now() as now from refund_attempts")
+    counted = await asyncio.gather(
+        *(executor._counted(Attempt(row), "me") for executor, row in zip(executors, rows, strict=True))
+    )
+    assert sum(row is not None for row in counted) == 2
+    assert await pool.fetchval("select sum(amount_sats) from refund_attempts where sends = 1") == 40
