@@ -46,7 +46,7 @@ from (
 where difference <> 0
 
 -- name: break_the_book_balances
-alter table transfers drop constraint transfers_credit_fkey;
+alter table transfers disable trigger transfers_name_accounts;
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
 values ('self_test', gen_random_uuid()::text, 'node', 'nowhere', 5);
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ledger import sql
 from ledger.database import Connection
-from ledger.money import Msat
+from ledger.money import Msat, sats_to_msat
 from ledger.transfers import POOL, POOL_RESERVED, UNLIMITED, Transfer
 
 _q = sql.load("ledger", "book.sql")
@@ -54,6 +54,15 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
     if moved:
         await conn.execute(_q.move_limited, list(moved), list(moved.values()))
     return new
+
+
+async def post_reserves(conn: Connection, reservation_ids: Sequence[str], sats: Sequence[int]) -> None:
+    """`transfers.reserve` for each reservation that is more than 0 sats, set-wise.
+
+    The caller holds the locks of `lock_kept` and found under them that none of these stands: one that does is a
+    UniqueViolationError. A pool that would go below zero is a CheckViolationError.
+    """
+    await conn.execute(_q.post_reserves, reservation_ids, sats, sats_to_msat(sum(sats)))
 
 
 async def lock_kept(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:

@@ -1,3 +1,12 @@
+-- name: look_round
+-- Before anything is locked: the day by the database's clock, and how many of these are there. Nothing is ever
+-- removed, so what is there now will be there under the locks.
+select (now() at time zone 'utc')::date as today,
+    (select count(*) from identities where pubkey = any($1::text[])) as known,
+    (select count(*) from unnest($2::text[], $3::text[]) as wanted (kind, subject) join gate_days days
+        on days.kind = wanted.kind and days.subject = wanted.subject
+        and days.day = (now() at time zone 'utc')::date) as open
+
 -- name: know_identities
 -- Whoever asks is known from then on. Sorted by the caller, so that two first asks can not deadlock; who is known
 -- already is only read, because most of a group is, and an insert that conflicts costs several times a look.
@@ -51,6 +60,7 @@ insert into reservations (id, pubkey, client_address, day, request_hash, reserve
 select id, pubkey, address::inet, $6, request_hash, sats
 from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[])
     as made (id, pubkey, address, request_hash, sats)
+where sats > 0
 
 -- name: find_reservations
 select id, reserved_sats from reservations where id = any($1::text[])

@@ -225,8 +225,8 @@ MUTANTS = (
     Mutant(
         "the largest bound decides",
         FREE_TIER,
-        "min(bounds, key=",
-        "max(bounds, key=",
+        "if facts.pool_balance_sats < least:",
+        "if facts.pool_balance_sats > least:",
         POLICY + "test_the_policy",
     ),
     Mutant(
