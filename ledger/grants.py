@@ -6,18 +6,19 @@ Reserve, record, release: a reservation is made once and ends exactly once, its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ledger import book, free_tier, sql, transfers
+from ledger.columns import bytes_column, column, numbers
 from ledger.database import Connection
 from ledger.free_tier import Decision, Facts, Rules, Serve, Tier, Used
 from ledger.money import sats_to_msat, whole_sats
-from ledger.transfers import POOL, POOL_RESERVED
+from ledger.transfers import POOL
 
 _q = sql.load("ledger", "grants.sql")
 
@@ -106,7 +107,7 @@ class World:
 
 
 def rank_of(known: Any | None, rules: Rules) -> Rank:
-    """`(tier, blocked)` of an identity's row; one that was never seen (None) stands where a new one does. Pure."""
+    """Of an identity's row; one that was never seen (None) stands where a new one does. Pure."""
     if known is None:
         return free_tier.tier_of(rules.tiers, paid_sats=0, days_known=0, operator_tier=None), False
     tier = free_tier.tier_of(
@@ -125,10 +126,9 @@ async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[De
     """
     if not asks:
         return []
-    rows = _rows(asks)
+    rows = Rows.of(asks)
     world = await _lock_world(conn, asks, rules)
-    before = {row["id"]: row["reserved_sats"] for row in await conn.fetch(_q.find_reservations, rows[0])}
-    days_before = dict(world.days)
+    before = {row["id"]: row["reserved_sats"] for row in await conn.fetch(_q.find_reservations, rows.ids)}
     decisions, taken_sats = [], []
     for ask in asks:
         if before and ask.reservation_id in before:
@@ -138,14 +138,14 @@ async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[De
         decision = world.decide(ask)
         decisions.append(decision)
         taken_sats.append(decision.absorb_sats if decision.serve is Serve.FREE else 0)
-    await _reserve(conn, rows, taken_sats, days_before, world)
+    await _reserve(conn, rows, taken_sats, world.today)
     return decisions
 
 
 async def decide_dry_run(conn: Connection, ask: Ask, rules: Rules) -> Decision:
     """What `decide` would answer now: no lock kept, no row written, no daily budget used."""
     today = await conn.fetchval(_q.today)
-    ranks = _ranks([ask.pubkey], await conn.fetch(_q.read_identities, [ask.pubkey]), rules)
+    ranks = {ask.pubkey: rank_of(await identity(conn, ask.pubkey), rules)}
     days = _days(ask.day_keys, await conn.fetch(_q.read_days, *_columns(ask.day_keys), today))
     kept = await book.kept_balances(conn, (POOL,))
     world = World(rules, today, ranks, days, whole_sats(kept[POOL]))
@@ -157,9 +157,7 @@ async def reserve_partial_grant(conn: Connection, ask: Ask, absorb_sats: int, ru
     world = await _lock_world(conn, [ask], rules)
     if not free_tier.may_reserve(world.facts(ask), ask.estimate_sats, absorb_sats):
         return False
-    days_before = dict(world.days)
-    world.take(ask, absorb_sats)
-    await _reserve(conn, _rows([ask]), [absorb_sats], days_before, world)
+    await _reserve(conn, Rows.of([ask]), [absorb_sats], world.today)
     return True
 
 
@@ -211,47 +209,50 @@ async def used_today(conn: Connection, key: DayKey) -> Used:
 
 
 async def _lock_world(conn: Connection, asks: Sequence[Ask], rules: Rules) -> World:
+    keys = {key for ask in asks for key in ask.day_keys}
     pubkeys = sorted({ask.pubkey for ask in asks})
-    keys = sorted({key for ask in asks for key in ask.day_keys})
-    columns = _columns(keys)
-    ((today, known, opened),) = await conn.fetch(_q.look_round, pubkeys, *columns)
+    addresses = sorted({ask.day_keys[0][1] for ask in asks})
+    columns = column(pubkeys), column(addresses)
+    ((today, known, opened),) = await conn.fetch(_q.look_round, *columns)
     if known < len(pubkeys):
         await conn.execute(_q.know_identities, pubkeys)
     if opened < len(keys):
-        await conn.execute(_q.open_days, *columns, today)
-    ranks = _ranks(pubkeys, await conn.fetch(_q.lock_identities, pubkeys), rules)
-    days = _days(keys, await conn.fetch(_q.lock_days, *columns, today))
-    kept = await book.lock_kept(conn, (POOL_RESERVED, POOL))
-    return World(rules, today, ranks, days, whole_sats(kept[POOL]))
+        await conn.execute(_q.open_days, *_columns(sorted(keys)), today)
+    locked = await conn.fetch(_q.lock_identities, columns[0])
+    ranks = {row["pubkey"]: rank_of(row, rules) for row in locked}
+    world = World(rules, today, ranks, {}, 0)
+    for kind, subject, absorbed_sats, reserved_sats, balance_msat in await conn.fetch(_q.lock_world, *columns, today):
+        if kind == "balance":
+            world.pool_balance_sats = whole_sats(balance_msat)
+        else:
+            world.days[kind, subject] = Used(absorbed_sats, reserved_sats)
+    return world
 
 
-Rows: TypeAlias = tuple[list[str], list[str], list[str], list[bytes]]
-
-
-def _rows(asks: Sequence[Ask]) -> Rows:
+class Rows(NamedTuple):
     """The columns of the reservations that may be made, but for their sats: ready before anything is locked."""
-    return (
-        [ask.reservation_id for ask in asks],
-        [ask.pubkey for ask in asks],
-        [ask.day_keys[0][1] for ask in asks],
-        [ask.request_hash for ask in asks],
-    )
+
+    ids: str
+    pubkeys: str
+    addresses: str
+    request_hashes: str
+
+    @classmethod
+    def of(cls, asks: Sequence[Ask]) -> Rows:
+        return cls(
+            column([ask.reservation_id for ask in asks]),
+            column([ask.pubkey for ask in asks]),
+            column([ask.day_keys[0][1] for ask in asks]),
+            bytes_column([ask.request_hash for ask in asks]),
+        )
 
 
-async def _reserve(
-    conn: Connection, rows: Rows, taken_sats: Sequence[int], before: Mapping[DayKey, Used], world: World
-) -> None:
+async def _reserve(conn: Connection, rows: Rows, taken_sats: Sequence[int], today: date) -> None:
     """Write set-wise what was taken in memory; an ask that took 0 sats leaves no row."""
-    if not any(taken_sats):
-        return
-    await conn.execute(_q.insert_reservations, *rows, taken_sats, world.today)
-    moved = {
-        key: after.reserved_sats - before[key].reserved_sats
-        for key, after in world.days.items()
-        if after is not before[key]
-    }
-    await conn.execute(_q.move_days, *_columns(moved), [0] * len(moved), list(moved.values()), world.today)
-    await book.post_reserves(conn, rows[0], taken_sats)
+    if any(taken_sats):
+        sats = numbers(taken_sats)
+        await conn.execute(_q.reserve, *rows, sats, today)
+        await book.post_reserves(conn, rows.ids, sats)
 
 
 async def _lock_reservation(conn: Connection, reservation_id: str) -> Any:
@@ -284,10 +285,3 @@ def _days(keys: Iterable[DayKey], rows: Iterable[Any]) -> dict[DayKey, Used]:
     for kind, subject, absorbed_sats, reserved_sats in rows:
         days[kind, subject] = Used(absorbed_sats, reserved_sats)
     return days
-
-
-def _ranks(pubkeys: Iterable[str], rows: Iterable[Any], rules: Rules) -> dict[str, Rank]:
-    ranks = dict.fromkeys(pubkeys, rank_of(None, rules))
-    for row in rows:
-        ranks[row["pubkey"]] = rank_of(row, rules)
-    return ranks
