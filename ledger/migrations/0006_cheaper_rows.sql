@@ -58,3 +58,6 @@ alter table reservations drop constraint reservations_pubkey_fkey;
 -- Counters are updated all day: room on each page keeps the new version beside the old one, and the index untouched.
 alter table gate_days set (fillfactor = 50);
 alter table accounts set (fillfactor = 50);
+
+-- No statement looks for open reservations by their age.
+drop index reservations_open;
