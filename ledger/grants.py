@@ -75,6 +75,8 @@ class World:
     ranks: dict[str, Rank]
     days: dict[DayKey, Used]
     pool_balance_sats: int
+    standing_sats: dict[str, int] = field(default_factory=dict)
+    """Reservations of these asks that stand already, by id."""
 
     def facts(self, ask: Ask) -> Facts:
         days, rules = self.days, self.rules
@@ -127,8 +129,8 @@ async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[De
     if not asks:
         return []
     rows = Rows.of(asks)
-    world = await _lock_world(conn, asks, rules)
-    before = {row["id"]: row["reserved_sats"] for row in await conn.fetch(_q.find_reservations, rows.ids)}
+    world = await _lock_world(conn, asks, rows, rules)
+    before = world.standing_sats
     decisions, taken_sats = [], []
     for ask in asks:
         if before and ask.reservation_id in before:
@@ -154,10 +156,11 @@ async def decide_dry_run(conn: Connection, ask: Ask, rules: Rules) -> Decision:
 
 async def reserve_partial_grant(conn: Connection, ask: Ask, absorb_sats: int, rules: Rules) -> bool:
     """At payment: exactly the advised absorb is reserved, or nothing (False: drained, or over a limit by now)."""
-    world = await _lock_world(conn, [ask], rules)
+    rows = Rows.of([ask])
+    world = await _lock_world(conn, [ask], rows, rules)
     if not free_tier.may_reserve(world.facts(ask), ask.estimate_sats, absorb_sats):
         return False
-    await _reserve(conn, Rows.of([ask]), [absorb_sats], world.today)
+    await _reserve(conn, rows, [absorb_sats], world.today)
     return True
 
 
@@ -208,7 +211,7 @@ async def used_today(conn: Connection, key: DayKey) -> Used:
     return _days([key], await conn.fetch(_q.read_days, *_columns([key]), today))[key]
 
 
-async def _lock_world(conn: Connection, asks: Sequence[Ask], rules: Rules) -> World:
+async def _lock_world(conn: Connection, asks: Sequence[Ask], rows: Rows, rules: Rules) -> World:
     keys = {key for ask in asks for key in ask.day_keys}
     pubkeys = sorted({ask.pubkey for ask in asks})
     addresses = sorted({ask.day_keys[0][1] for ask in asks})
@@ -221,9 +224,12 @@ async def _lock_world(conn: Connection, asks: Sequence[Ask], rules: Rules) -> Wo
     locked = await conn.fetch(_q.lock_identities, columns[0])
     ranks = {row["pubkey"]: rank_of(row, rules) for row in locked}
     world = World(rules, today, ranks, {}, 0)
-    for kind, subject, absorbed_sats, reserved_sats, balance_msat in await conn.fetch(_q.lock_world, *columns, today):
+    seen = await conn.fetch(_q.lock_world, *columns, today, rows.ids)
+    for kind, subject, absorbed_sats, reserved_sats, balance_msat in seen:
         if kind == "balance":
             world.pool_balance_sats = whole_sats(balance_msat)
+        elif kind == "reservation":
+            world.standing_sats[subject] = reserved_sats
         else:
             world.days[kind, subject] = Used(absorbed_sats, reserved_sats)
     return world

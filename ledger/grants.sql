@@ -19,8 +19,9 @@ for no key update of identities
 
 -- name: lock_world
 -- After the identities: the days, then the accounts, the pool last. The accounts need the count of the days, so that
--- none of them is locked before all days are. A statement of its own: rows that changed while the identities were
--- waited for are new in its snapshot, and need no second look each.
+-- none of them is locked before all days are. A statement of its own: what was committed while the identities were
+-- waited for is in its snapshot, so a counter needs no second look, and a reservation that stands already ($4, of
+-- one of these identities) is found.
 with days as materialized (
     select kind, subject, absorbed_sats, reserved_sats
     from (
@@ -39,6 +40,8 @@ with days as materialized (
 )
 select kind, subject, absorbed_sats, reserved_sats, null::bigint as balance_msat from days
 union all select 'balance', code, null, null, balance_msat from kept where code = 'pool'
+union all select 'reservation', id, null, reserved_sats, null
+    from reservations where id = any((select string_to_array($4, e'\x1f'))::text[])
 
 -- name: know_identities
 -- Whoever asks is known from then on. Sorted by the caller, so that two first asks can not deadlock; who is known
@@ -102,9 +105,6 @@ with made as materialized (
 )
 insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
 select id, pubkey, address::inet, $6, decode(request_hash, 'hex'), sats from made
-
--- name: find_reservations
-select id, reserved_sats from reservations where id = any(string_to_array($1, e'\x1f'))
 
 -- name: lock_reservation
 select id, pubkey, client_address, day, request_hash, reserved_sats, state
