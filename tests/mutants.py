@@ -252,6 +252,13 @@ MUTANTS = (
         "tests/db/test_gate_model.py::test_the_gate_does_as_the_model[0]",
     ),
     Mutant(
+        "a reservation that stands is made again",
+        "ledger/grants.py",
+        "if before and ask.reservation_id in before:",
+        "if False:",
+        "tests/db/test_gate_locks.py::test_an_ask_repeated_beside_its_own_commit_is_found",
+    ),
+    Mutant(
         "over-reservation stays set aside",
         "ledger/grants.py",
         "over_sats = reserved_absorbed_sats - actual_absorbed_sats",
