@@ -46,7 +46,7 @@ from (
 where difference <> 0
 
 -- name: break_the_book_balances
-alter table transfers drop constraint transfers_credit_fkey;
+alter table transfers disable trigger transfers_name_accounts;
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
 values ('self_test', gen_random_uuid()::text, 'node', 'nowhere', 5);
 
@@ -109,3 +109,23 @@ where coalesce(days.absorbed_sats, 0) <> coalesce(counted.absorbed, 0)
 
 -- name: break_a_day_counts_its_reservations
 insert into gate_days (kind, subject, day, absorbed_sats) values ('identity', 'nobody', current_date, 1);
+
+-- name: check_who_is_named_is_there
+-- The accounts of transfers and the identities of reservations, which triggers look up in place of foreign keys.
+select 'account ' || named.code as subject, 'a transfer names it, and it is not there' as detail
+from (select debit as code from transfers union select credit from transfers) as named
+where not exists (select from accounts where accounts.code = named.code)
+union all
+select 'identity ' || reservation.pubkey, format('%s names it, and it is not there', reservation.id)
+from reservations reservation
+where not exists (select from identities where identities.pubkey = reservation.pubkey)
+
+-- name: break_who_is_named_is_there
+alter table transfers disable trigger transfers_name_accounts;
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+values ('self_test', gen_random_uuid()::text, 'nowhere', 'elsewhere', 5);
+
+-- name: break_who_is_named_is_there_2
+alter table reservations disable trigger reservations_are_somebodys;
+insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
+values ('job:nobody', repeat('ab', 32), '127.0.0.1', current_date, sha256('x'), 1);

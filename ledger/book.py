@@ -56,10 +56,13 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
     return new
 
 
-async def lock_kept(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:
-    """Lock limited accounts in the one fixed order; their balances, which stay so until the transaction ends."""
-    rows = await conn.fetch(_q.lock_limited, sorted(codes, key=_lock_order))
-    return {row["code"]: Msat(row["balance_msat"]) for row in rows}
+async def post_reserves(conn: Connection, reservation_ids: str, sats: str) -> None:
+    """`transfers.reserve` for each reservation of more than 0 sats, set-wise; both are columns (ledger.columns).
+
+    The caller holds the locks of both accounts and found under them that none of these stands: one that does is a
+    UniqueViolationError. A pool that would go below zero is a CheckViolationError.
+    """
+    await conn.execute(_q.post_reserves, reservation_ids, sats)
 
 
 async def kept_balances(conn: Connection, codes: Sequence[str]) -> dict[str, Msat]:

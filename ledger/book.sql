@@ -26,6 +26,20 @@ update accounts set balance_msat = accounts.balance_msat + moved.msat
 from unnest($1::text[], $2::bigint[]) as moved (code, msat)
 where accounts.code = moved.code and accounts.limited and moved.msat <> 0
 
+-- name: post_reserves
+-- Both balances and all transfers of a group's reservations; the unique cause and the CHECKs hold as everywhere.
+with reserved as materialized (
+    select id, sats * 1000 as msat
+    from unnest(string_to_array($1, e'\x1f'), string_to_array($2, e'\x1f')::bigint[]) as reserved (id, sats)
+    where sats > 0
+), moved as (
+    update accounts set balance_msat = balance_msat + case code when 'pool' then -total.msat else total.msat end
+    from (select sum(msat)::bigint as msat from reserved) as total
+    where code in ('pool', 'pool_reserved')
+)
+insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+select 'reserve', id, 'pool', 'pool_reserved', msat from reserved
+
 -- name: find_causes
 -- What stands in the book under these causes.
 select cause_kind, cause_id, debit, credit, amount_msat

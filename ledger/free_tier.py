@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Serve(StrEnum):
@@ -20,8 +21,7 @@ class Serve(StrEnum):
     GATE = "gate"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`charge_sats + absorb_sats` is always the estimate."""
 
     serve: Serve
@@ -50,8 +50,7 @@ class Rules:
     address_cap_sats: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(NamedTuple):
     """What one identity, one address or the whole pool was given today, and holds reserved of today."""
 
     absorbed_sats: int = 0
@@ -62,9 +61,9 @@ class Used:
         return self.absorbed_sats + self.reserved_sats
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """All that the policy looks at. `tier` None: no tier is earned."""
+    """All that the policy looks at. `tier` None: no tier is earned. Not frozen: made for every ask under the locks."""
 
     tier: Tier | None
     blocked: bool
@@ -89,21 +88,21 @@ def tier_of(tiers: Sequence[Tier], *, paid_sats: int, days_known: int, operator_
 
 def most_absorbable(facts: Facts, estimate_sats: int) -> tuple[int, str]:
     """`(sats, reason)`: the most that the pool pays of this estimate, and what bounds it first."""
+    tier = facts.tier
     if facts.blocked:
         return 0, "blocked"
-    if facts.tier is None:
+    if tier is None:
         return 0, "no_tier"
-    bounds = [
-        (int(facts.tier.pool_share * estimate_sats), "tier_share"),
-        (facts.tier.daily_limit_sats - facts.identity.total_sats, "daily_limit"),
-    ]
-    if facts.address_cap_sats is not None:
-        bounds.append((facts.address_cap_sats - facts.address.total_sats, "address_cap"))
-    if facts.pool_cap_sats is not None:
-        bounds.append((facts.pool_cap_sats - facts.pool.total_sats, "pool_cap"))
-    bounds.append((facts.pool_balance_sats, "pool_balance"))
-    sats, reason = min(bounds, key=lambda bound: bound[0])
-    return max(0, sats), reason
+    least, reason = int(tier.pool_share * estimate_sats), "tier_share"
+    if (left := tier.daily_limit_sats - facts.identity.total_sats) < least:
+        least, reason = left, "daily_limit"
+    if facts.address_cap_sats is not None and (left := facts.address_cap_sats - facts.address.total_sats) < least:
+        least, reason = left, "address_cap"
+    if facts.pool_cap_sats is not None and (left := facts.pool_cap_sats - facts.pool.total_sats) < least:
+        least, reason = left, "pool_cap"
+    if facts.pool_balance_sats < least:
+        least, reason = facts.pool_balance_sats, "pool_balance"
+    return max(0, least), reason
 
 
 def decide(facts: Facts, estimate_sats: int) -> Decision:

@@ -6,19 +6,19 @@ Reserve, record, release: a reservation is made once and ends exactly once, its 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ledger import book, free_tier, sql, transfers
+from ledger.columns import bytes_column, column, numbers
 from ledger.database import Connection
 from ledger.free_tier import Decision, Facts, Rules, Serve, Tier, Used
 from ledger.money import sats_to_msat, whole_sats
-from ledger.transfers import POOL, POOL_RESERVED
+from ledger.transfers import POOL
 
 _q = sql.load("ledger", "grants.sql")
 
@@ -43,9 +43,12 @@ class ReservationEnded(Exception):
     """A reservation can not be ended a second time, or never was: a fault of the caller."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
-    """One request to the gate. `reservation_id` names its owner (`job:<id>`), so a repeated ask is the same one."""
+    """One request to the gate. `reservation_id` names its owner (`job:<id>`), so a repeated ask is the same one.
+
+    Never changed once it is made; not frozen, because freezing one costs as much as deciding it.
+    """
 
     reservation_id: str
     pubkey: str
@@ -58,41 +61,63 @@ class Ask:
     """Made with the ask, so that nothing is spelled out while a group holds its locks."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "day_keys", day_keys(self.address, self.pubkey))
+        self.day_keys = day_keys(self.address, self.pubkey)
+
+
+Rank: TypeAlias = tuple[Tier | None, bool]
+"""`(tier, blocked)`"""
 
 
 @dataclass(slots=True)
 class World:
-    """What the policy sees, read once for a group and kept up to date in memory while the group is decided."""
+    """What the policy sees, read once for a group and kept up to date in memory while the group is decided. Pure."""
 
     rules: Rules
     today: date
-    identities: Mapping[str, Any]
+    ranks: dict[str, Rank]
     days: dict[DayKey, Used]
     pool_balance_sats: int
-    taken: list[tuple[Ask, int]] = field(default_factory=list)
+    standing_sats: dict[str, int] = field(default_factory=dict)
+    """Reservations of these asks that stand already, by id."""
 
     def facts(self, ask: Ask) -> Facts:
-        address, identity, pool = (self.days.get(key, Used()) for key in ask.day_keys)
-        tier, blocked = rank_of(self.identities.get(ask.pubkey), self.rules)
-        caps = (self.rules.address_cap_sats, self.rules.pool_cap_sats)
-        return Facts(tier, blocked, identity, address, pool, self.pool_balance_sats, *caps)
+        days, rules = self.days, self.rules
+        address, identity, pool = ask.day_keys
+        tier, blocked = self.ranks[ask.pubkey]
+        return Facts(
+            tier,
+            blocked,
+            days[identity],
+            days[address],
+            days[pool],
+            self.pool_balance_sats,
+            rules.address_cap_sats,
+            rules.pool_cap_sats,
+        )
 
-    def decide(self, ask: Ask) -> Decision:
+    def answer(self, ask: Ask) -> Decision:
+        """The policy's answer; nothing is taken."""
         if ask.fee_of_cap_sats is None:
             return free_tier.decide(self.facts(ask), ask.estimate_sats)
         return free_tier.decide_fee(self.facts(ask), ask.estimate_sats, ask.fee_of_cap_sats)
 
     def take(self, ask: Ask, sats: int) -> None:
+        days = self.days
         for key in ask.day_keys:
-            used = self.days.get(key, Used())
-            self.days[key] = Used(used.absorbed_sats, used.reserved_sats + sats)
+            absorbed_sats, reserved_sats = days[key]
+            days[key] = Used(absorbed_sats, reserved_sats + sats)
         self.pool_balance_sats -= sats
-        self.taken.append((ask, sats))
+
+    def decide(self, ask: Ask) -> Decision:
+        """The policy's answer; what is free is taken at once, so that the next ask of the group sees it."""
+        decision = self.answer(ask)
+        if decision.serve is Serve.FREE:
+            self.take(ask, decision.absorb_sats)
+        return decision
 
 
-def rank_of(known: Any | None, rules: Rules) -> tuple[Tier | None, bool]:
-    """`(tier, blocked)` of an identity's row; one that was never seen (None) stands where a new one does. Pure."""
+def rank_of(known: Any | None, rules: Rules) -> Rank:
+    """Of an identity's row; one that was never seen (None) stands where a new one does. Pure."""
     if known is None:
         return free_tier.tier_of(rules.tiers, paid_sats=0, days_known=0, operator_tier=None), False
     tier = free_tier.tier_of(
@@ -111,39 +136,39 @@ async def decide(conn: Connection, asks: Sequence[Ask], rules: Rules) -> list[De
     """
     if not asks:
         return []
-    world = await _lock_world(conn, asks, rules)
-    found = await conn.fetch(_q.find_reservations, [ask.reservation_id for ask in asks])
-    before = {row["id"]: row["reserved_sats"] for row in found}
-    decisions = []
+    rows = Rows.of(asks)
+    world = await _lock_world(conn, asks, rows, rules)
+    before = world.standing_sats
+    decisions, taken_sats = [], []
     for ask in asks:
-        if ask.reservation_id in before:
+        if before and ask.reservation_id in before:
             decisions.append(Decision(Serve.FREE, before[ask.reservation_id], 0, "pool_pays_all"))
+            taken_sats.append(0)
             continue
         decision = world.decide(ask)
-        if decision.serve is Serve.FREE:
-            world.take(ask, decision.absorb_sats)
         decisions.append(decision)
-    await _reserve(conn, world)
+        taken_sats.append(decision.absorb_sats if decision.serve is Serve.FREE else 0)
+    await _reserve(conn, rows, taken_sats, world.today)
     return decisions
 
 
 async def decide_dry_run(conn: Connection, ask: Ask, rules: Rules) -> Decision:
     """What `decide` would answer now: no lock kept, no row written, no daily budget used."""
     today = await conn.fetchval(_q.today)
-    identities = {row["pubkey"]: row for row in await conn.fetch(_q.read_identities, [ask.pubkey])}
-    days = _days(await conn.fetch(_q.read_days, *_columns(ask.day_keys), today))
+    ranks = {ask.pubkey: rank_of(await identity(conn, ask.pubkey), rules)}
+    days = _days(ask.day_keys, await conn.fetch(_q.read_days, *_columns(ask.day_keys), today))
     kept = await book.kept_balances(conn, (POOL,))
-    world = World(rules, today, identities, days, whole_sats(kept[POOL]))
-    return world.decide(ask)
+    world = World(rules, today, ranks, days, whole_sats(kept[POOL]))
+    return world.answer(ask)
 
 
 async def reserve_partial_grant(conn: Connection, ask: Ask, absorb_sats: int, rules: Rules) -> bool:
     """At payment: exactly the advised absorb is reserved, or nothing (False: drained, or over a limit by now)."""
-    world = await _lock_world(conn, [ask], rules)
+    rows = Rows.of([ask])
+    world = await _lock_world(conn, [ask], rows, rules)
     if not free_tier.may_reserve(world.facts(ask), ask.estimate_sats, absorb_sats):
         return False
-    world.take(ask, absorb_sats)
-    await _reserve(conn, world)
+    await _reserve(conn, rows, [absorb_sats], world.today)
     return True
 
 
@@ -180,9 +205,9 @@ async def record_grant(
 
 async def lock_before_end(conn: Connection, pubkey: str, reservation_id: str) -> None:
     """For a transaction that ends one reservation and asks anew: identity and day first, as everybody locks."""
-    await conn.fetch(_q.lock_identities, [pubkey])
+    await conn.fetch(_q.lock_identities, column([pubkey]))
     row = await _lock_reservation(conn, reservation_id)
-    await _lock_days(conn, day_keys(row["client_address"], row["pubkey"]), row["day"])
+    await _lock_days(conn, row)
 
 
 async def recognise_charge(conn: Connection, pubkey: str, charge_sats: int) -> None:
@@ -198,46 +223,57 @@ async def identity(conn: Connection, pubkey: str) -> Any | None:
 async def used_today(conn: Connection, key: DayKey) -> Used:
     """For views: what was absorbed and is reserved today."""
     today = await conn.fetchval(_q.today)
-    return _days(await conn.fetch(_q.read_days, *_columns([key]), today)).get(key, Used())
+    return _days([key], await conn.fetch(_q.read_days, *_columns([key]), today))[key]
 
 
-async def _lock_world(conn: Connection, asks: Sequence[Ask], rules: Rules) -> World:
+async def _lock_world(conn: Connection, asks: Sequence[Ask], rows: Rows, rules: Rules) -> World:
+    keys = {key for ask in asks for key in ask.day_keys}
     pubkeys = sorted({ask.pubkey for ask in asks})
-    await conn.execute(_q.know_identities, pubkeys)
-    identities = {row["pubkey"]: row for row in await conn.fetch(_q.lock_identities, pubkeys)}
-    today = await conn.fetchval(_q.today)
-    days = await _lock_days(conn, {key for ask in asks for key in ask.day_keys}, today)
-    kept = await book.lock_kept(conn, (POOL_RESERVED, POOL))
-    return World(rules, today, identities, days, whole_sats(kept[POOL]))
+    addresses = sorted({ask.day_keys[0][1] for ask in asks})
+    columns = column(pubkeys), column(addresses)
+    ((today, known, opened),) = await conn.fetch(_q.look_round, *columns)
+    if known < len(pubkeys):
+        await conn.execute(_q.know_identities, pubkeys)
+    if opened < len(keys):
+        await conn.execute(_q.open_days, *_columns(sorted(keys)), today)
+    locked = await conn.fetch(_q.lock_identities, columns[0])
+    ranks = {row["pubkey"]: rank_of(row, rules) for row in locked}
+    world = World(rules, today, ranks, {}, 0)
+    seen = await conn.fetch(_q.lock_world, *columns, today, rows.ids)
+    for kind, subject, absorbed_sats, reserved_sats, balance_msat in seen:
+        if kind == "balance":
+            world.pool_balance_sats = whole_sats(balance_msat)
+        elif kind == "reservation":
+            world.standing_sats[subject] = reserved_sats
+        else:
+            world.days[kind, subject] = Used(absorbed_sats, reserved_sats)
+    return world
 
 
-async def _lock_days(conn: Connection, keys: Iterable[DayKey], day: date) -> dict[DayKey, Used]:
-    columns = _columns(sorted(keys))
-    await conn.execute(_q.open_days, *columns, day)
-    return _days(await conn.fetch(_q.lock_days, *columns, day))
+class Rows(NamedTuple):
+    """The columns of the reservations that may be made, but for their sats: ready before anything is locked."""
+
+    ids: str
+    pubkeys: str
+    addresses: str
+    request_hashes: str
+
+    @classmethod
+    def of(cls, asks: Sequence[Ask]) -> Rows:
+        return cls(
+            column([ask.reservation_id for ask in asks]),
+            column([ask.pubkey for ask in asks]),
+            column([ask.day_keys[0][1] for ask in asks]),
+            bytes_column([ask.request_hash for ask in asks]),
+        )
 
 
-async def _reserve(conn: Connection, world: World) -> None:
-    """Write set-wise what was taken in memory."""
-    taken = world.taken
-    if not taken:
-        return
-    asks = [ask for ask, _ in taken]
-    await conn.execute(
-        _q.insert_reservations,
-        [ask.reservation_id for ask in asks],
-        [ask.pubkey for ask in asks],
-        [address_subject(ask.address) for ask in asks],
-        [ask.request_hash for ask in asks],
-        [sats for _, sats in taken],
-        world.today,
-    )
-    moved: defaultdict[DayKey, int] = defaultdict(int)
-    for ask, sats in taken:
-        for key in ask.day_keys:
-            moved[key] += sats
-    await conn.execute(_q.move_days, *_columns(list(moved)), [0] * len(moved), list(moved.values()), world.today)
-    await book.post(conn, [transfers.reserve(ask.reservation_id, sats_to_msat(sats)) for ask, sats in taken])
+async def _reserve(conn: Connection, rows: Rows, taken_sats: Sequence[int], today: date) -> None:
+    """Write set-wise what was taken in memory; an ask that took 0 sats leaves no row."""
+    if any(taken_sats):
+        sats = numbers(taken_sats)
+        await conn.execute(_q.reserve, *rows, sats, today)
+        await book.post_reserves(conn, rows.ids, sats)
 
 
 async def _lock_reservation(conn: Connection, reservation_id: str) -> Any:
@@ -247,12 +283,20 @@ async def _lock_reservation(conn: Connection, reservation_id: str) -> Any:
     return row
 
 
+async def _lock_days(conn: Connection, row: Any) -> tuple[DayKey, ...]:
+    """The days on which a reservation counts."""
+    keys = day_keys(row["client_address"], row["pubkey"])
+    columns = _columns(sorted(keys))
+    await conn.execute(_q.open_days, *columns, row["day"])
+    await conn.fetch(_q.lock_days, *columns, row["day"])
+    return keys
+
+
 async def _end(conn: Connection, row: Any, state: str, absorbed_sats: int | None) -> None:
     """The guarded end, and the days on which the reservation counts."""
     if await conn.fetchval(_q.end_reservation, row["id"], state, absorbed_sats) is None:
         raise ReservationEnded(row["id"])
-    keys = day_keys(row["client_address"], row["pubkey"])
-    await _lock_days(conn, keys, row["day"])
+    keys = await _lock_days(conn, row)
     moved_absorbed, moved_reserved = [absorbed_sats or 0] * 3, [-row["reserved_sats"]] * 3
     await conn.execute(_q.move_days, *_columns(keys), moved_absorbed, moved_reserved, row["day"])
 
@@ -262,5 +306,9 @@ def _columns(keys: Iterable[DayKey]) -> tuple[list[str], list[str]]:
     return [kind for kind, _ in pairs], [subject for _, subject in pairs]
 
 
-def _days(rows: Iterable[Any]) -> dict[DayKey, Used]:
-    return {(row["kind"], row["subject"]): Used(row["absorbed_sats"], row["reserved_sats"]) for row in rows}
+def _days(keys: Iterable[DayKey], rows: Iterable[Any]) -> dict[DayKey, Used]:
+    """What was read; a day that was never opened is unused."""
+    days = dict.fromkeys(keys, Used())
+    for kind, subject, absorbed_sats, reserved_sats in rows:
+        days[kind, subject] = Used(absorbed_sats, reserved_sats)
+    return days

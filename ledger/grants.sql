@@ -1,3 +1,48 @@
+-- name: look_round
+-- Before anything is locked: the day by the database's clock, and how many identities and days are there. Nothing is
+-- ever removed, so what is there now will be there under the locks.
+select (now() at time zone 'utc')::date as today,
+    (select count(*) from unnest(string_to_array($1, e'\x1f')) as pubkey join identities using (pubkey)) as known,
+    (select count(*) from (
+            select 'identity' as kind, unnest(string_to_array($1, e'\x1f')) as subject
+            union all select 'address', unnest(string_to_array($2, e'\x1f'))
+            union all values ('pool', 'pool')
+        ) as wanted join gate_days using (kind, subject)
+        where day = (now() at time zone 'utc')::date) as opened
+
+-- name: lock_identities
+select pubkey, paid_sats, operator_tier, blocked,
+       floor(extract(epoch from now() - first_seen_at) / 86400)::int as days_known
+from unnest(string_to_array($1, e'\x1f')) as pubkey join identities using (pubkey)
+order by pubkey
+for no key update of identities
+
+-- name: lock_world
+-- After the identities: the days, then the accounts, the pool last. The accounts need the count of the days, so that
+-- none of them is locked before all days are. A statement of its own: what was committed while the identities were
+-- waited for is in its snapshot, so a counter needs no second look, and a reservation that stands already ($4, of
+-- one of these identities) is found.
+with days as materialized (
+    select kind, subject, absorbed_sats, reserved_sats
+    from (
+        select 'identity' as kind, unnest(string_to_array($1, e'\x1f')) as subject
+        union all select 'address', unnest(string_to_array($2, e'\x1f'))
+        union all values ('pool', 'pool')
+    ) as wanted join gate_days using (kind, subject)
+    where day = $3
+    order by kind, subject
+    for no key update of gate_days
+), kept as materialized (
+    select code, balance_msat from accounts
+    where code in ('pool_reserved', 'pool') and (select count(*) from days) >= 0
+    order by code = 'pool', code
+    for no key update
+)
+select kind, subject, absorbed_sats, reserved_sats, null::bigint as balance_msat from days
+union all select 'balance', code, null, null, balance_msat from kept where code = 'pool'
+union all select 'reservation', id, null, reserved_sats, null
+    from reservations where id = any((select string_to_array($4, e'\x1f'))::text[])
+
 -- name: know_identities
 -- Whoever asks is known from then on. Sorted by the caller, so that two first asks can not deadlock; who is known
 -- already is only read, because most of a group is, and an insert that conflicts costs several times a look.
@@ -6,11 +51,6 @@ select wanted.pubkey from unnest($1::text[]) with ordinality as wanted (pubkey, 
 where not exists (select from identities known where known.pubkey = wanted.pubkey)
 order by wanted.place
 on conflict do nothing
-
--- name: lock_identities
-select pubkey, paid_sats, operator_tier, blocked,
-       floor(extract(epoch from now() - first_seen_at) / 86400)::int as days_known
-from identities where pubkey = any($1::text[]) order by pubkey for no key update
 
 -- name: read_identities
 select pubkey, paid_sats, operator_tier, blocked,
@@ -46,14 +86,25 @@ update gate_days days set
 from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) as moved (kind, subject, absorbed, reserved)
 where days.kind = moved.kind and days.subject = moved.subject and days.day = $5
 
--- name: insert_reservations
+-- name: reserve
+-- A group's reservations, and the days on which they count, whose rows are locked.
+with made as materialized (
+    select id, pubkey, address, request_hash, sats
+    from unnest(string_to_array($1, e'\x1f'), string_to_array($2, e'\x1f'), string_to_array($3, e'\x1f'),
+                string_to_array($4, e'\x1f'), string_to_array($5, e'\x1f')::bigint[])
+        as made (id, pubkey, address, request_hash, sats)
+    where sats > 0
+), counted as (
+    update gate_days days set reserved_sats = days.reserved_sats + moved.sats
+    from (
+        select 'address' as kind, address as subject, sum(sats)::bigint as sats from made group by address
+        union all select 'identity', pubkey, sum(sats)::bigint from made group by pubkey
+        union all select 'pool', 'pool', sum(sats)::bigint from made
+    ) as moved
+    where days.kind = moved.kind and days.subject = moved.subject and days.day = $6
+)
 insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
-select id, pubkey, address::inet, $6, request_hash, sats
-from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[])
-    as made (id, pubkey, address, request_hash, sats)
-
--- name: find_reservations
-select id, reserved_sats from reservations where id = any($1::text[])
+select id, pubkey, address::inet, $6, decode(request_hash, 'hex'), sats from made
 
 -- name: lock_reservation
 select id, pubkey, client_address, day, request_hash, reserved_sats, state

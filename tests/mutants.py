@@ -283,8 +283,8 @@ MUTANTS = (
     Mutant(
         "the largest bound decides",
         FREE_TIER,
-        "min(bounds, key=",
-        "max(bounds, key=",
+        "if facts.pool_balance_sats < least:",
+        "if facts.pool_balance_sats > least:",
         POLICY + "test_the_policy",
     ),
     Mutant(
@@ -308,6 +308,13 @@ MUTANTS = (
         "        self.pool_balance_sats -= sats\n",
         "",
         "tests/db/test_gate_model.py::test_the_gate_does_as_the_model[0]",
+    ),
+    Mutant(
+        "a reservation that stands is made again",
+        "ledger/grants.py",
+        "if before and ask.reservation_id in before:",
+        "if False:",
+        "tests/db/test_gate_locks.py::test_an_ask_repeated_beside_its_own_commit_is_found",
     ),
     Mutant(
         "over-reservation stays set aside",

@@ -1,5 +1,7 @@
 -- name: lock_identity
-select pubkey, paid_sats, operator_tier, blocked from identities where pubkey = $1 for update
+select pubkey, paid_sats, operator_tier, blocked,
+       floor(extract(epoch from now() - first_seen_at) / 86400)::int as days_known
+from identities where pubkey = $1 for update
 
 -- name: lock_pool
 select balance_msat from accounts where code = 'pool' for update
@@ -24,5 +26,6 @@ values ($1, $2, $3, current_date, $4, $5)
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
 values ('reserve', $1, 'pool', 'pool_reserved', $2)
 
--- name: move_balance
-update accounts set balance_msat = balance_msat + $2 where code = $1
+-- name: move_balances
+update accounts set balance_msat = balance_msat + case code when 'pool' then -$1::bigint else $1 end
+where code in ('pool', 'pool_reserved')

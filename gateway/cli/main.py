@@ -184,7 +184,7 @@ def bench() -> None:
 
 
 @bench.command("gate")
-@click.option("--seconds", type=click.FloatRange(0.5, 600), default=8, show_default=True, help="For each of the four.")
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=8, show_default=True, help="For each of the five.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def bench_gate(seconds: float, as_json: bool) -> None:
     """Decisions a second of the gate.
