@@ -1,4 +1,4 @@
-"""`python -m gateway.healthy [serve|worker|watch]`: exit code 0 when the process beside it is usable, for health checks.
+"""For health checks: `python -m gateway.healthy [serve|worker|watch]` exits with 0 when that process is usable.
 
 A server is asked for `/readyz`; the others touch HEALTH_FILE while database and node answer. Standard library only,
 because it runs every few seconds.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lightning.regtest.commands import CommandFailed, run
+from lightning.regtest.errors import RegtestError
 
 
-class DockerError(Exception):
+class DockerError(RegtestError):
     """docker, or Compose, did not do what was asked; the text is for a person."""
 
 

