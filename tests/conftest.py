@@ -31,6 +31,15 @@ from tests.services import WorkService, work_service
 _numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --stack=docker, without those that are about native processes."""
+    if config.getoption("--stack") != "docker":
+        return
+    native = [item for item in items if item.get_closest_marker("native")]
+    config.hook.pytest_deselected(items=native)
+    items[:] = [item for item in items if item not in native]
+
+
 @dataclass(frozen=True)
 class StackPostgres:
     """PostgreSQL of a stack of containers, with what a test asks of the embedded one."""

@@ -458,14 +458,17 @@ class Network:
             self._spawn("miner", [sys.executable, "-m", "lightning.regtest.miner", str(self.directory)])
 
     def _spawn(self, name: str, argv: Sequence[str]) -> None:
-        env = {
+        process = processes.spawn(argv, self._output_file(name), self._environment())
+        self._update(processes={**self.state.processes, name: process})
+
+    def _environment(self) -> dict[str, str]:
+        """Of the processes that are started here."""
+        return {
             "HOME": str(self.directory),
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "LC_ALL": "C",
         }
-        process = processes.spawn(argv, self._output_file(name), env)
-        self._update(processes={**self.state.processes, name: process})
 
     def _update(self, **changes: object) -> None:
         save_state(self.directory, replace(self.state, **changes))  # type: ignore[arg-type]

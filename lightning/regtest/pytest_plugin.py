@@ -1,7 +1,7 @@
 """pytest fixtures on a real regtest network: `regtest`, `payer`, `gateway_node`; `--stack=docker` for containers.
 
 A session's network lives in a temporary directory and ends with the session, also if the session is killed; when a
-test failed, its files stay for a look. With `BOLTWORKS_REGTEST_DIR` set, the network there is used and left running.
+test failed, its files (of containers, the logs) stay for a look. With `BOLTWORKS_REGTEST_DIR` set, the network there is used and left running.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def regtest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """A running network (`lightning.regtest.network.Network`): stop, start, kill, pause, mine, access."""
+    from lightning.regtest.docker.stack import DockerNetwork
     from lightning.regtest.network import open_network
     from lightning.regtest.processes import myself
 
@@ -44,7 +45,10 @@ def regtest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         network.up(owner=myself())
         yield network
     finally:
-        network.down(purge=not request.session.testsfailed)
+        failed = bool(request.session.testsfailed)
+        if failed and isinstance(network, DockerNetwork) and network.is_running():
+            network.keep_logs(network.directory.with_name("stack-logs"))
+        network.down(purge=docker or not failed)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """The images of the stack: named by the environment, else built here, once for each version.
 
-`python -m lightning.regtest.docker.images` builds what is missing and prints the names. No registry is asked, unless
-the environment names an image: `BITCOIND_IMAGE`, `LND_IMAGE`, `POSTGRES_IMAGE`, `GATEWAY_IMAGE`, `PYTHON_IMAGE` (the
-base of the gateway's).
+`python -m lightning.regtest.docker.images` builds what is missing and prints the names; with `gateway`, that one. No
+registry is asked, unless the environment names an image: `BITCOIND_IMAGE`, `LND_IMAGE`, `POSTGRES_IMAGE`,
+`GATEWAY_IMAGE`, `PYTHON_IMAGE` (the base of the gateway's).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from typing import Final
 from lightning.regtest import binaries, debian
 from lightning.regtest.binaries import BinariesMissing
 from lightning.regtest.docker import rootfs, wheels
-from lightning.regtest.docker.client import DockerError, docker, require_engine
+from lightning.regtest.docker.client import docker, require_engine
 from lightning.regtest.docker.rootfs import Recipe
 from lightning.regtest.errors import RegtestError
 from lightning.regtest.filelock import locked
@@ -33,7 +34,7 @@ CHECKOUT: Final = Path(__file__).parents[3]
 REPOSITORY: Final = "boltworks-local"
 """Before the names of all images that are made here; no registry has it."""
 POSTGRES: Final = Recipe(
-    ("base-files", "dash", "tzdata", "postgresql-17"),
+    ("base-files", "dash", "tzdata", "busybox-static", "postgresql-17"),
     left_out=(
         *("perl", "libperl", "libjson-perl", "libio-pty-perl", "libipc-run-perl", "libtext-", "postgresql-common"),
         *(
@@ -67,7 +68,9 @@ PYTHON: Final = Recipe(
     left_out=("debconf", "dpkg_", "tar_", "mawk", "readline-common", "debianutils", "openssl_"),
 )
 BUSYBOX: Final = Recipe(("busybox-static",), left_out=("libc6", "gcc-14-base", "libgcc"))
-BUSYBOX_NAMES: Final = ("sh", "grep", "cat", "ls")
+LND_TOOLS: Final = ("sh", "grep", "cat", "ls")
+POSTGRES_TOOLS: Final = ("cat", "date", "grep", "ls", "mv", "rm", "sleep", "tail")
+"""For the backups of deploy/backup.sh."""
 GATEWAY_SOURCES: Final = ("gateway", "ledger", "lightning", "templates", "pyproject.toml", "Containerfile")
 
 
@@ -93,17 +96,29 @@ class Images:
 
 
 def ensure_images(progress: Progress) -> Images:
-    """Finds them, builds what is missing. Raises DockerError, CannotBuild."""
+    """Finds them, builds what is missing. Raises RegtestError."""
+    with _building():
+        return Images(
+            bitcoind=os.environ.get("BITCOIND_IMAGE") or _bitcoind(progress),
+            lnd=os.environ.get("LND_IMAGE") or _lnd(progress),
+            postgres=os.environ.get("POSTGRES_IMAGE") or _postgres(progress),
+            gateway=os.environ.get("GATEWAY_IMAGE") or _gateway(progress),
+        )
+
+
+def ensure_gateway_image(progress: Progress) -> str:
+    """Only the gateway's, for an operator. Raises RegtestError."""
+    with _building():
+        return _gateway(progress)
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """One at a time. Raises CannotBuild for what Debian and Go do not give here."""
     require_engine()
     try:
         with locked(cache_dir() / "images.lock"):
-            return Images(
-                bitcoind=os.environ.get("BITCOIND_IMAGE") or _bitcoind(progress),
-                lnd=os.environ.get("LND_IMAGE") or _lnd(progress),
-                postgres=os.environ.get("POSTGRES_IMAGE")
-                or _of_packages("postgres", POSTGRES, _add_entrypoint, progress),
-                gateway=os.environ.get("GATEWAY_IMAGE") or _gateway(progress),
-            )
+            yield
     except (debian.NotFetched, debian.NoBitcoind, BinariesMissing) as error:
         raise CannotBuild(
             f"{error}\nImages are built here on Debian only; elsewhere name them: "
@@ -136,8 +151,7 @@ def _lnd(progress: Progress) -> str:
         programs = work / "root/usr/bin"
         programs.mkdir(parents=True)
         shutil.copy2(tree / "usr/bin/busybox", programs)
-        for name in BUSYBOX_NAMES:
-            (programs / name).symlink_to("busybox")
+        _link_tools(programs, LND_TOOLS)
         for name in ("lnd", "lncli"):
             shutil.copy2(folder / name, programs)
 
@@ -162,7 +176,13 @@ def _of_packages(name: str, recipe: Recipe, also: Callable[[Path], None], progre
 OWNED: Final = {"postgres": {"var/lib/postgresql": 0o700, "var/lib/postgresql/data": 0o700}, "python": {}}
 
 
+def _link_tools(programs: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (programs / name).symlink_to("busybox")
+
+
 def _add_entrypoint(tree: Path) -> None:
+    _link_tools(tree / "usr/bin", POSTGRES_TOOLS)
     (tree / "usr/local/bin").mkdir(parents=True, exist_ok=True)
     shutil.copy2(CONTAINERS / "postgres-entrypoint.sh", tree / "usr/local/bin/docker-entrypoint.sh")
 
@@ -243,15 +263,18 @@ def _tag(version: str, *recipe: str) -> str:
     return f"{version}-{digest[:8]}"
 
 
-def main() -> int:
+def main(wanted: Sequence[str]) -> int:
     try:
-        images = ensure_images(Progress())
+        if "gateway" in wanted:
+            names = {"GATEWAY_IMAGE": ensure_gateway_image(Progress())}
+        else:
+            names = ensure_images(Progress()).environment()
     except RegtestError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write("".join(f"{name}={image}\n" for name, image in images.environment().items()))
+    sys.stdout.write("".join(f"{name}={image}\n" for name, image in names.items()))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -99,13 +99,13 @@ class DockerNetwork(Network):
         return self._images
 
     def is_running(self) -> bool:
-        """Whether it is ready and each service is healthy."""
+        """Whether it is ready and each service runs; `containers.wait_healthy` waits until they are usable."""
         state = load_state(self.directory)
-        return state is not None and state.ready and all(self._is_usable(service) for service in SERVICES)
+        return state is not None and state.ready and all(self._runs(service) for service in SERVICES)
 
-    def _is_usable(self, service: str) -> bool:
+    def _runs(self, service: str) -> bool:
         seen = self.containers.seen(service)
-        return seen is not None and seen.usable
+        return seen is not None and seen.running
 
     def is_alive(self, name: str) -> bool:
         """The miner is the only one that is a process of this machine."""
@@ -145,6 +145,11 @@ class DockerNetwork(Network):
         service = "gateway" if name == "boltworks" else SERVICE_OF.get(name, name)
         write_private(path, self.containers.logs(service, 100_000) + "\n")
         return path
+
+    def keep_logs(self, folder: Path) -> None:
+        """What each container has written, for a look when they are gone."""
+        for name in self.log_names:
+            write_private(folder / f"{name}.log", self.log_file(name).read_bytes())
 
     def status(self) -> list[NodeStatus]:
         place = self.docker
@@ -289,6 +294,10 @@ class DockerNetwork(Network):
             "REGTEST_GATEWAY_PORT": str(place.gateway),
         }
         return Compose(self._compose_command, COMPOSE_FILE, place.project, env)
+
+    def _environment(self) -> dict[str, str]:
+        """The miner, which may have to take the stack down, needs docker's own settings and the cache."""
+        return {**os.environ, **super()._environment(), "HOME": os.environ.get("HOME", str(self.directory))}
 
     def _check_ports(self, name: str, ports: Sequence[int]) -> None:
         """docker itself says when a port is taken."""
