@@ -1,7 +1,8 @@
 """pytest fixtures on a real regtest network: `regtest`, `payer`, `gateway_node`; `--stack=docker` for containers.
 
 A session's network lives in a temporary directory and ends with the session, also if the session is killed; when a
-test failed, its files (of containers, the logs) stay for a look. With `BOLTWORKS_REGTEST_DIR` set, the network there is used and left running.
+test failed, its files (of containers, the logs) stay for a look. With `BOLTWORKS_REGTEST_DIR` set, the network there is
+used and left running.
 """
 
 from __future__ import annotations

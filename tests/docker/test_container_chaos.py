@@ -6,13 +6,14 @@ All of it on the stack's own gateway, worker and watcher. The payer's channel ba
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from lightning.regtest.control import AsyncControl, NodeError
+from lightning.regtest.control import AsyncControl, NodeError, PaymentStatus
 from lightning.regtest.docker.containers import Containers
 from lightning.regtest.docker.stack import BOLTWORKS, SERVICES, DockerNetwork
 from tests.conftest import assert_books_right
@@ -22,6 +23,8 @@ PDF = "markdown-pdf"
 TEXT = {"markdown": "# Hello\n\n" + "A paragraph of some length. " * 60, "title": "Hello"}
 HEALED_WITHIN_S = 180
 """A cut connection may be noticed only when a statement's time is up."""
+TROUBLE_S = 3
+"""How long it lasts at least: beyond one look of sweep and refund executor."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ async def in_trouble(stack: DockerNetwork, trouble: Trouble) -> AsyncIterator[No
     await asyncio.to_thread(trouble.strike, containers)
     try:
         yield
+        await asyncio.sleep(TROUBLE_S)
     finally:
         await asyncio.to_thread(trouble.heal, containers)
     await asyncio.to_thread(stack.wait_ready, "gateway", HEALED_WITHIN_S)
@@ -97,12 +101,18 @@ async def in_trouble(stack: DockerNetwork, trouble: Trouble) -> AsyncIterator[No
     await asyncio.to_thread(containers.wait_healthy, SERVICES, HEALED_WITHIN_S)
 
 
-async def pay_whatever_happens(payer: AsyncControl, payment_request: str) -> bool:
-    """Whether it arrived; False also when the payer's node could not say."""
-    try:
-        return (await payer.pay(payment_request, timeout_s=15)).succeeded
-    except NodeError:
-        return False
+async def try_to_pay(payer: AsyncControl, payment_request: str) -> None:
+    """In the midst of trouble: what becomes of it is asked for later."""
+    with contextlib.suppress(NodeError):
+        await payer.pay(payment_request, timeout_s=15)
+
+
+async def paid_at_last(payer: AsyncControl, payment_request: str, payment_hash: bytes) -> bool:
+    """Whether it arrived, once it is decided; one that failed, for want of a route, may be tried again."""
+    async with asyncio.timeout(HEALED_WITHIN_S):
+        while (seen := await payer.payment(payment_hash)) is not None and seen.status is PaymentStatus.IN_FLIGHT:
+            await asyncio.sleep(0.2)
+    return (seen is not None and seen.succeeded) or (await payer.pay(payment_request)).succeeded
 
 
 @every_trouble
@@ -112,13 +122,11 @@ async def test_with_the_payment_under_way(
     before = await payer.settled_balance_msat()
     job = await shop.buy(PDF, TEXT)
     request = job["invoice"]["paymentRequest"]
-    paying = asyncio.create_task(pay_whatever_happens(payer, request))
     async with in_trouble(stack, trouble):
-        await asyncio.wait({paying}, timeout=3)
-    if not await paying:
-        seen = await payer.payment(bytes.fromhex(job["invoice"]["paymentHash"]))
-        if seen is None or not seen.succeeded:
-            assert (await payer.pay(request)).succeeded
+        paying = asyncio.create_task(try_to_pay(payer, request))
+        await asyncio.wait({paying}, timeout=TROUBLE_S)
+    await paying
+    assert await paid_at_last(payer, request, bytes.fromhex(job["invoice"]["paymentHash"]))
     done = await shop.until(job, timeout_s=HEALED_WITHIN_S, state="complete", refundState="pending")
     owed = done["refundAmountSats"]
     assert owed + done["userChargeSats"] == done["estimateSats"]
