@@ -10,7 +10,7 @@ SEED ?= 1
 LOG ?=
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test check unit db web e2e browser mutants chaos nodes chromium lint types contracts lock schema clean
+.PHONY: help demo test check unit db web e2e test-docker images browser mutants chaos nodes chromium lint types contracts lock schema clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -59,6 +59,13 @@ web: $(READY) ## tests of the HTTP face, on a real PostgreSQL and a node that is
 
 e2e: $(READY) nodes ## tests on real bitcoind and LND
 	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+
+images: $(READY) ## the images of the docker stack: built here, once for each version
+	@scripts/docker-engine start
+	@$(BIN)/python -m lightning.regtest.docker.images
+
+test-docker: images ## the same on containers, and containers killed, frozen and cut off
+	@$(BIN)/pytest --stack=docker tests/contract tests/e2e tests/docker $(ARGS)
 
 browser: $(READY) nodes chromium ## the page in a real browser, on real nodes
 	@$(BIN)/pytest tests/browser $(ARGS)

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from gateway import idempotency
 from gateway.app import make_app
+from gateway.beat import beat
 from gateway.catalogue import load_catalogue
 from gateway.context import Gateway
 from gateway.database import StartError, open_database
@@ -286,6 +287,7 @@ async def work_only(settings: Settings) -> None:
             async with Supervisor(gateway.metrics) as tasks:
                 await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
                 await add_work(gateway, tasks)
+                await tasks.add("beat", lambda: beat(gateway.pool, gateway.node, settings.health_file))
                 log.info("working")
                 async with stopped_at_exit(gateway, tasks):
                     await stopping.wait()
@@ -308,5 +310,6 @@ async def watch_only(settings: Settings) -> None:
             sender = Sender(session, local_webhook_url(settings, None), secret, asyncio.Semaphore(WEBHOOK_SLOTS))
             # A server elsewhere sweeps on its own timer.
             await tasks.add("watcher", Watcher(pool, node, sender, metrics, lambda: None).run)
+            await tasks.add("beat", lambda: beat(pool, node, settings.health_file))
             log.info("watching")
             await stopping.wait()

@@ -148,6 +148,7 @@ class Settings(BaseSettings):
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)] = ()
     demo_wallet: bool = False
+    health_file: Path | None = None
     regtest_payer_lnd_host: str | None = Field(None, validation_alias="REGTEST_PAYER_LND_HOST")
     regtest_payer_lnd_tls_cert: Path | None = Field(None, validation_alias="REGTEST_PAYER_LND_TLS_CERT")
     regtest_payer_lnd_macaroon: Path | None = Field(None, validation_alias="REGTEST_PAYER_LND_MACAROON")

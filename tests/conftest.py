@@ -8,8 +8,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 import asyncpg
@@ -21,16 +23,64 @@ from gateway.database import migrate_database
 from ledger.audit import find_violations
 from ledger.database import Pool, open_pool
 from ledger.embedded import EmbeddedPostgres, embedded_postgres
+from lightning.regtest.docker.stack import DockerNetwork
 from lightning.regtest.network import Network
-from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.gateways import IMAGE_VARIABLE, Buyer, GatewayProcess, gateway_process
 from tests.services import WorkService, work_service
 
 _numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --stack=docker, without those that are about native processes."""
+    if config.getoption("--stack") != "docker":
+        return
+    native = [item for item in items if item.get_closest_marker("native")]
+    config.hook.pytest_deselected(items=native)
+    items[:] = [item for item in items if item not in native]
+
+
+@dataclass(frozen=True)
+class StackPostgres:
+    """PostgreSQL of a stack of containers, with what a test asks of the embedded one."""
+
+    connect_kwargs: dict[str, Any]
+
+    @property
+    def superuser_connect_kwargs(self) -> dict[str, Any]:
+        return self.connect_kwargs
+
+
+Server: TypeAlias = EmbeddedPostgres | StackPostgres
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    """A real PostgreSQL for the whole run; BOLTWORKS_TEST_KEEP=1 leaves its folder for a look."""
+def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A real PostgreSQL for the whole run: embedded, or with --stack=docker the stack's."""
+    yield from _stack_postgres(request) if request.config.getoption("--stack") == "docker" else _embedded_postgres()
+
+
+def _stack_postgres(request: pytest.FixtureRequest) -> Iterator[StackPostgres]:
+    """From here on gateways of tests run in containers of the stack's image, too."""
+    network: DockerNetwork = request.getfixturevalue("regtest")
+    parts = urlsplit(network.access.database_url)
+    server = StackPostgres(
+        {
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": parts.username,
+            "password": unquote(parts.password or ""),
+            "database": parts.path[1:],
+        }
+    )
+    asyncio.run(_make_template(server))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(IMAGE_VARIABLE, network.images.gateway)
+        yield server
+
+
+def _embedded_postgres() -> Iterator[EmbeddedPostgres]:
+    """BOLTWORKS_TEST_KEEP=1 leaves its folder for a look."""
     folder = Path(tempfile.mkdtemp(prefix="boltworks-test-"))
     with asyncio.Runner() as runner:
         server_context = embedded_postgres(folder)
@@ -44,28 +94,31 @@ def postgres() -> Iterator[EmbeddedPostgres]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def database_dsn(server: EmbeddedPostgres, name: str) -> str:
+def database_dsn(server: Server, name: str) -> str:
     kwargs = server.connect_kwargs
-    return f"postgresql://{kwargs['user']}:{quote(kwargs['password'], safe='')}@/{name}?host={quote(kwargs['host'])}"
+    port = f"&port={kwargs['port']}" if "port" in kwargs else ""
+    user, password, host = kwargs["user"], quote(kwargs["password"], safe=""), quote(kwargs["host"])
+    return f"postgresql://{user}:{password}@/{name}?host={host}{port}"
 
 
-async def _make_template(server: EmbeddedPostgres) -> None:
+async def _make_template(server: Server) -> None:
     admin = await asyncpg.connect(**{**server.superuser_connect_kwargs, "database": "postgres"})
     role = server.connect_kwargs["user"]
+    await admin.execute("drop database if exists template_migrated with (force)")
     await admin.execute(f'create database template_migrated owner "{role}"')
     await admin.close()
     await migrate_database(database_dsn(server, "template_migrated"))
 
 
 @pytest_asyncio.fixture
-async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def empty_dsn(postgres: Server) -> AsyncIterator[str]:
     """A database without anything in it."""
     async for dsn in _new_database(postgres, "template0"):
         yield dsn
 
 
 @pytest_asyncio.fixture
-async def dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def dsn(postgres: Server) -> AsyncIterator[str]:
     """A migrated database of this test's own; its books are checked when the test is over."""
     async for name in _new_database(postgres, "template_migrated"):
         await _give_own_id(name)
@@ -73,7 +126,7 @@ async def dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
         await assert_books_right(name)
 
 
-async def _new_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+async def _new_database(postgres: Server, template: str) -> AsyncIterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     admin = await asyncpg.connect(**{**postgres.superuser_connect_kwargs, "database": "postgres"})
     role = postgres.connect_kwargs["user"]

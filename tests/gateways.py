@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -14,9 +15,14 @@ from typing import Any
 
 import aiohttp
 
+from lightning.regtest.docker.client import docker
+from lightning.regtest.envfile import render
 from lightning.regtest.ports import choose_ports
+from lightning.regtest.state import write_private
 
 START_TIMEOUT_S = 60
+IMAGE_VARIABLE = "BOLTWORKS_TEST_IMAGE"
+"""Set by the fixtures of a docker run: gateways of tests are containers of it."""
 
 
 def free_port() -> int:
@@ -32,8 +38,12 @@ class GatewayProcess:
     dsn: str
     port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
+    container: str | None = None
+    """The name of the one that runs, if it is a container."""
     module: str = "gateway"
     """Run with `-m`; a launcher of the tests may stand before it."""
+    image: str | None = None
+    """With one, `gateway` runs in a container of it, on this machine's network."""
 
     @property
     def url(self) -> str:
@@ -44,11 +54,12 @@ class GatewayProcess:
         return self.folder / "gateway.log"
 
     async def start(self, *args: str, ready: bool = True) -> None:
+        contained = self.image is not None and self.module == "gateway"
+        self.container = f"boltworks-test-{secrets.token_hex(6)}" if contained else None
+        command = self._container_command() if contained else (sys.executable, "-m", self.module)
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                self.module,
+                *command,
                 *(args or ("serve",)),
                 env=self._env(),
                 stdout=log,
@@ -57,6 +68,21 @@ class GatewayProcess:
             )
         if ready:
             await self.wait_ready()
+
+    def _container_command(self) -> tuple[str, ...]:
+        """As a child that ends with its container, told its settings in a file that only we can read."""
+        assert self.image is not None
+        assert self.container is not None
+        wanted = {name: value for name, value in self._env().items() if name.startswith(("BOLTWORKS_", "REGTEST_"))}
+        env_file = self.folder / f"{self.container}.env"
+        write_private(env_file, render(wanted))
+        mounted = {self.folder.parent, self.folder, *filter(None, [wanted.get("BOLTWORKS_REGTEST_DIR")])}
+        return (
+            *("docker", "run", "--rm", "--name", self.container, "--network", "host", "--env-file", str(env_file)),
+            *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--user", f"{os.getuid()}:{os.getgid()}"),
+            *(word for path in sorted(map(str, mounted)) for word in ("--volume", f"{path}:{path}")),
+            *("--workdir", str(self.folder), self.image),
+        )
 
     def _env(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BOLTWORKS_")}
@@ -78,7 +104,11 @@ class GatewayProcess:
     async def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
         assert self.process is not None
-        self.process.kill()
+        if self.container is not None:
+            # The child is docker's client only: SIGKILL would leave the gateway running.
+            await asyncio.to_thread(docker, "kill", self.container)
+        else:
+            self.process.kill()
         await self.process.wait()
 
     async def stop(self, timeout_s: float = 12) -> int:
@@ -101,7 +131,7 @@ async def gateway_process(
         "BOLTWORKS_LEASE_S": "6",
         **settings,
     }
-    gateway = GatewayProcess(folder, env, dsn)
+    gateway = GatewayProcess(folder, env, dsn, image=os.environ.get(IMAGE_VARIABLE))
     if start:
         await gateway.start()
     try:

@@ -25,7 +25,7 @@ from ledger.audit import find_violations
 from ledger.money import Msat
 from lightning.lnd import LndNode
 from lightning.regtest.binaries import BinariesMissing
-from lightning.regtest.network import Network, RegtestError
+from lightning.regtest.network import Network, RegtestError, open_network
 from lightning.regtest.paths import regtest_dir
 from lightning.regtest.progress import Progress
 from lightning.types import Settled
@@ -48,7 +48,7 @@ class DemoFailed(Exception):
 
 async def run_demo(*, once: bool, as_json: bool) -> int:
     """Exit code 0 when every amount is right."""
-    network = Network(regtest_dir(), Progress())
+    network = open_network(regtest_dir(), Progress())
     was_running = network.is_running()
     stopping = asyncio.Event()
     try:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +53,13 @@ def find_bitcoind(platform: Platform) -> tuple[str, ...] | None:
     """Without fetching anything. Raises BinariesMissing when the environment names a file that is not there."""
     if found := _named_or_on_path("BOLTWORKS_BITCOIND", "bitcoind"):
         return found
-    trees = sorted(_bin_dir().glob(f"bitcoind-*-{platform.key}"), key=lambda tree: _version_key(tree.name))
+    trees = _bitcoind_trees(platform)
     return debian.command_line(trees[-1], platform.arch) if trees else None
+
+
+def _bitcoind_trees(platform: Platform) -> list[Path]:
+    """Oldest first."""
+    return sorted(_bin_dir().glob(f"bitcoind-*-{platform.key}"), key=lambda tree: _version_key(tree.name))
 
 
 def find_lnd(platform: Platform) -> tuple[str, ...] | None:
@@ -69,6 +75,25 @@ def find_lncli(platform: Platform, lnd: tuple[str, ...]) -> tuple[str, ...] | No
         or ((str(beside),) if beside.exists() else None)
         or _cached(platform, "lncli")
     )
+
+
+def cached_bitcoind_tree(progress: Progress) -> Path:
+    """The unpacked tree, for an image; what PATH and the environment name does not count. Raises BinariesMissing."""
+    platform = this_platform()
+
+    def find(platform: Platform) -> tuple[str, ...] | None:
+        return (str(trees[-1]),) if (trees := _bitcoind_trees(platform)) else None
+
+    return Path((find(platform) or _make(progress, platform, _fetch_bitcoind, find, "bitcoind"))[0])
+
+
+def cached_lnd_folder(progress: Progress) -> Path:
+    """As `cached_bitcoind_tree`: static programs. Raises BinariesMissing."""
+    platform = this_platform()
+    if platform.system != "linux":
+        raise BinariesMissing("An image of LND is built on Linux only.")
+    find = partial(_cached, program="lnd")
+    return Path((find(platform) or _make(progress, platform, _build_lnd, find, "lnd"))[0]).parent
 
 
 def _named_or_on_path(variable: str, program: str) -> tuple[str, ...] | None:

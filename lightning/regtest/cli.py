@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-NO_DOCKER = (
-    "The docker stack comes with a later release. `boltworks regtest up` without --docker starts the same "
-    "network as native processes."
-)
-
 dir_option = click.option(
     "--dir",
     "directory",
@@ -59,7 +54,11 @@ def plain_failures(command: Callable[P, R]) -> Callable[P, R]:
 
 @click.group()
 def regtest() -> None:
-    """A real regtest network: bitcoind and two LND nodes, `gateway` and `payer`, as native processes."""
+    """A real regtest network: bitcoind and two LND nodes, `gateway` and `payer`.
+
+    As native processes, or (`up --docker`) as containers, with PostgreSQL and a gateway beside them. All other
+    commands find out by themselves which of the two is in the directory.
+    """
 
 
 @regtest.command()
@@ -70,16 +69,14 @@ def regtest() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the settings that `boltworks serve` and other programs need to this file, as KEY=value lines.",
 )
-@click.option("--docker", is_flag=True, help="Use the docker stack (comes with a later release).")
+@click.option("--docker", is_flag=True, help="As containers; images are built once where none are named.")
 @plain_failures
 def up(directory: Path | None, env_file: Path | None, docker: bool) -> None:
     """Start the network, or what of it died; return once a payment has succeeded each way.
 
     The nodes go on running. The first time, bitcoind is fetched and LND is built, which takes some minutes.
     """
-    if docker:
-        raise click.ClickException(NO_DOCKER)
-    network = _network(directory, Progress())
+    network = _network(directory, Progress(), docker=docker)
     network.up(env_file=env_file)
     click.echo(f"The regtest network is up in {network.directory}.")
     if env_file is not None:
@@ -91,7 +88,7 @@ def up(directory: Path | None, env_file: Path | None, docker: bool) -> None:
 @click.option("--purge", is_flag=True, help="Also remove the network's files: chain, wallets, channels, logs.")
 @plain_failures
 def down(directory: Path | None, purge: bool) -> None:
-    """End the network's processes; `up` starts them again with the same channels."""
+    """End the network's processes or containers; `up` starts them again with the same channels."""
     network = _network(directory)
     if network.down(purge=purge):
         click.echo(f"The regtest network in {network.directory} is {'removed' if purge else 'down'}.")
@@ -182,20 +179,25 @@ def mine(directory: Path | None, as_json: bool, blocks: int) -> None:
 
 @regtest.command()
 @dir_option
-@click.argument("node", type=click.Choice(["bitcoind", "gateway", "payer"]), default="gateway")
+@click.argument("node", default="gateway")
 @click.option("-n", "lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many lines.")
 @plain_failures
 def logs(directory: Path | None, node: str, lines: int) -> None:
-    """Show the end of a node's log (default: the gateway's)."""
+    """Show the end of a node's log (default: the gateway's): bitcoind, gateway, payer.
+
+    Of a network of containers also postgres, worker, watcher, and boltworks for the server.
+    """
     network = _network(directory)
+    if node not in (known := network.log_names):
+        raise click.BadParameter(f"{node} is none of {', '.join(known)}.")
     click.echo(f"{network.log_file(node)}:", err=True)
     click.echo(network.tail(node, lines), nl=False)
 
 
-def _network(directory: Path | None, progress: Progress | None = None) -> Network:
-    from lightning.regtest.network import Network
+def _network(directory: Path | None, progress: Progress | None = None, *, docker: bool = False) -> Network:
+    from lightning.regtest.network import open_network
 
-    return Network(directory or regtest_dir(), progress)
+    return open_network(directory or regtest_dir(), progress, docker=docker)
 
 
 def _node_facts(node: NodeStatus) -> dict[str, Any]:

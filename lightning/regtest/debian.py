@@ -1,6 +1,6 @@
 """bitcoind from Debian's `bitcoin-knots` in suite sid, unpacked beside the system and never installed.
 
-apt runs with a state directory of our own: the machine's mirror and proxy settings, an empty package status, sid
+apt runs with a state directory of our own: the machine's mirror and proxy settings, an empty package status, one suite
 alone, its signatures checked against the machine's Debian keyring. No root is needed. bitcoind then runs by the
 unpacked dynamic loader with the unpacked libraries, so the machine's own C library does not matter.
 """
@@ -46,6 +46,10 @@ class NoBitcoind(Exception):
     """bitcoind cannot be had this way on this machine; the text says why."""
 
 
+class NotFetched(Exception):
+    """Debian's packages cannot be had here; the text says why."""
+
+
 def can_fetch(arch: str) -> bool:
     """Whether this machine has apt, Debian's keyring, and an architecture that sid carries bitcoind for."""
     return arch in LOADERS and all(shutil.which(tool) for tool in TOOLS) and bool(_keyrings())
@@ -53,34 +57,57 @@ def can_fetch(arch: str) -> bool:
 
 def fetch(home: Path, arch: str, phase: Phase) -> tuple[Path, str]:
     """Downloads and unpacks below `home`: (the unpacked tree, Debian's version of it). Raises NoBitcoind."""
-    mirrors = mirror_addresses()
-    if not mirrors:
-        raise NoBitcoind("the machine's apt configuration names no Debian mirror")
-    reasons: list[str] = []
-    for mirror in mirrors:
-        for keyring in _keyrings():
-            try:
-                return _fetch_from(mirror, keyring, home, arch, phase)
-            except CommandFailed as error:
-                reasons.append(str(error))
-    raise NoBitcoind(f"apt could not fetch {PACKAGES[0]} from suite {SUITE}:\n{reasons[0]}")
-
-
-def _fetch_from(mirror: str, keyring: Path, home: Path, arch: str, phase: Phase) -> tuple[Path, str]:
-    apt_env = _own_apt(mirror, keyring, home)
-    phase.update("reading the package index")
-    run(["apt-get", "update", "--error-on=any"], env=apt_env)
-    phase.update("downloading")
-    run(["apt-get", "install", "--yes", "--download-only", *PACKAGES], env=apt_env)
-    archives = sorted((home / "cache" / "archives").glob("*.deb"))
-    tree = home / "root"
-    for number, archive in enumerate(archives, start=1):
-        phase.update(f"unpacking {number} of {len(archives)} packages")
-        run(["dpkg-deb", "--extract", str(archive), str(tree)])
+    try:
+        archives = download(home, SUITE, PACKAGES, phase)
+        tree = home / "root"
+        unpack(archives, tree, phase)
+    except NotFetched as error:
+        raise NoBitcoind(str(error)) from error
     version = package_version(PACKAGES[0], (archive.name for archive in archives))
     if version is None or not (tree / "usr/bin/bitcoind").exists():
         raise NoBitcoind(f"{PACKAGES[0]} came without a bitcoind")
     return tree, version
+
+
+def download(home: Path, suite: str, packages: Sequence[str], phase: Phase, *, alone: bool = False) -> list[Path]:
+    """The archives of `packages` and of all that they depend on (not with `alone`), below `home`. Raises NotFetched."""
+    mirrors = mirror_addresses()
+    if not mirrors:
+        raise NotFetched("the machine's apt configuration names no Debian mirror")
+    reasons: list[str] = []
+    for mirror in mirrors:
+        for keyring in _keyrings():
+            try:
+                return _download_from(mirror, keyring, home, suite, packages, phase, alone)
+            except CommandFailed as error:
+                reasons.append(str(error))
+    raise NotFetched(f"apt could not fetch {packages[0]} from suite {suite}:\n{(reasons or ['no keyring'])[0]}")
+
+
+def _download_from(
+    mirror: str, keyring: Path, home: Path, suite: str, packages: Sequence[str], phase: Phase, alone: bool
+) -> list[Path]:
+    apt_env = _own_apt(mirror, keyring, home, suite)
+    phase.update("reading the package index")
+    run(["apt-get", "update", "--error-on=any"], env=apt_env)
+    phase.update("downloading")
+    archives = home / "cache" / "archives"
+    if alone:
+        run(["apt-get", "download", *packages], env=apt_env, cwd=archives)
+    else:
+        run(["apt-get", "install", "--yes", "--download-only", *packages], env=apt_env)
+    return sorted(archives.glob("*.deb"))
+
+
+def unpack(archives: Sequence[Path], tree: Path, phase: Phase) -> None:
+    """Their files, and nothing run. Raises NotFetched."""
+    tree.mkdir(parents=True, exist_ok=True)
+    try:
+        for number, archive in enumerate(archives, start=1):
+            phase.update(f"unpacking {number} of {len(archives)} packages")
+            run(["dpkg-deb", "--extract", str(archive), str(tree)])
+    except CommandFailed as error:
+        raise NotFetched(str(error)) from error
 
 
 def command_line(tree: Path, arch: str) -> tuple[str, ...]:
@@ -98,7 +125,7 @@ def mirror_addresses() -> list[str]:
         indexed = run(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).split()
         listed = indexed or repositories_of(run(["apt-get", "update", "--print-uris"]))
     except CommandFailed as error:
-        raise NoBitcoind(str(error)) from error
+        raise NotFetched(str(error)) from error
     return main_archives(listed)
 
 
@@ -127,13 +154,13 @@ def _keyrings() -> Sequence[Path]:
     return [KEYRING_DIR / name for name in KEYRING_NAMES if (KEYRING_DIR / name).exists()]
 
 
-def _own_apt(mirror: str, keyring: Path, home: Path) -> dict[str, str]:
+def _own_apt(mirror: str, keyring: Path, home: Path, suite: str) -> dict[str, str]:
     """Lays out a private apt in `home`; the environment in which apt-get uses it and nothing else."""
     shutil.rmtree(home, ignore_errors=True)
     for folder in ("lists/partial", "cache/archives/partial", "root"):
         (home / folder).mkdir(parents=True)
     (home / "status").touch()
-    (home / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} {SUITE} main\n")
+    (home / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} {suite} main\n")
     inherited = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     (home / "apt.conf").write_text(transport_settings(inherited) + OWN_SETTINGS.format(home=home))
     return {**os.environ, "APT_CONFIG": str(home / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}

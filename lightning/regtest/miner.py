@@ -1,6 +1,7 @@
 """Keeps a running network's tip recent: LND calls itself unsynced on a tip older than two hours.
 
-`python -m lightning.regtest.miner DIR`, started by the network. It ends when bitcoind does. A network with an owner
+`python -m lightning.regtest.miner DIR`, started by the network. It ends when bitcoind does (one in a container: when
+the network is taken down). A network with an owner
 (a test session) it takes down when the owner ends, also when that could not do so itself.
 """
 
@@ -26,7 +27,7 @@ def main(directory: Path) -> None:
         if state.owner is not None and not is_alive(state.owner):
             take_down(directory)
             return
-        if state.owner is None and not is_alive(state.processes.get("bitcoind")):
+        if state.owner is None and state.docker is None and not is_alive(state.processes.get("bitcoind")):
             return
         if time.monotonic() >= next_tip_s:
             keep_tip_fresh(state)
@@ -45,9 +46,9 @@ def keep_tip_fresh(state: NetworkState) -> None:
 
 
 def take_down(directory: Path) -> None:
-    from lightning.regtest.network import Network
+    from lightning.regtest.network import open_network
 
-    Network(directory).down(purge=True)
+    open_network(directory).down(purge=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from lightning.regtest.binaries import Binaries, ensure_binaries
 from lightning.regtest.bitcoind import BitcoindError, BitcoindRpc, BitcoindUnavailable
 from lightning.regtest.control import AsyncControl, NodeControl, NodeError, NotReady, open_when_ready
 from lightning.regtest.envfile import NetworkAccess, write_env_file
+from lightning.regtest.errors import RegtestError as RegtestError
 from lightning.regtest.filelock import locked
 from lightning.regtest.lnd_process import LndPlace
 from lightning.regtest.ports import port_is_free
@@ -54,10 +55,6 @@ BLOCK_HEARD_S: Final = 1.0
 FRESH_TIP_S: Final = 1800
 LOCK_FILE: Final = ".lock"
 BAKED: Final = {"gateway.macaroon": GATEWAY_PERMISSIONS, "watcher.macaroon": WATCHER_PERMISSIONS}
-
-
-class RegtestError(Exception):
-    """The network cannot do what was asked; the text is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +161,10 @@ class Network:
         """The same for coroutines, in any event loop."""
         return AsyncControl(partial(self.control, name))
 
+    @property
+    def log_names(self) -> Sequence[str]:
+        return NODES
+
     def log_file(self, name: str) -> Path:
         """The log of `bitcoind`, `gateway` or `payer`."""
         if name == "bitcoind":
@@ -172,7 +173,7 @@ class Network:
 
     def status(self) -> list[NodeStatus]:
         state = self.state
-        return [self._bitcoind_status(state), *(self._lnd_status(name, state) for name in LNDS)]
+        return [self._bitcoind_status(state), *(self._lnd_status(name) for name in LNDS)]
 
     # Up and down
 
@@ -182,10 +183,10 @@ class Network:
         With `owner` a network made now is taken down and removed when that process ends. Raises RegtestError,
         binaries.BinariesMissing.
         """
-        self._binaries = ensure_binaries(self._progress)
+        self._get_programs()
         with locked(self.directory / LOCK_FILE):
             if load_state(self.directory) is None:
-                save_state(self.directory, new_state(owner))
+                save_state(self.directory, self._new_state(owner))
             try:
                 self._bring_up()
             except (NodeError, NotReady, BitcoindError, BitcoindUnavailable) as error:
@@ -279,11 +280,22 @@ class Network:
 
     # Inside
 
+    def _get_programs(self) -> None:
+        self._binaries = ensure_binaries(self._progress)
+
+    def _new_state(self, owner: ProcessId | None) -> NetworkState:
+        return new_state(owner)
+
     def _bring_up(self) -> None:
+        complete = self.state.ready and self.is_running()
+        self._start_nodes()
+        self._make_whole(complete)
+
+    def _start_nodes(self) -> None:
+        """Returns when bitcoind answers and both LND are synced."""
         state = self.state
         for name in NODES:
             processes.send_signal(state.processes.get(name), signal.SIGCONT)
-        complete = state.ready and self.is_running()
         with self._progress.phase("Starting bitcoind"):
             self.start("bitcoind")
             self.wait_ready("bitcoind")
@@ -292,7 +304,10 @@ class Network:
             for name in LNDS:
                 self.start(name)
             _both(self.wait_ready, LNDS)
-        if not state.ready:
+
+    def _make_whole(self, complete: bool) -> None:
+        """Channels, coins, macaroons, on nodes that run; with `complete` it is whole already."""
+        if not self.state.ready:
             with self._progress.phase("Funding and opening channels") as phase:
                 self._fund()
                 phase.update("waiting for confirmations")
@@ -443,14 +458,17 @@ class Network:
             self._spawn("miner", [sys.executable, "-m", "lightning.regtest.miner", str(self.directory)])
 
     def _spawn(self, name: str, argv: Sequence[str]) -> None:
-        env = {
+        process = processes.spawn(argv, self._output_file(name), self._environment())
+        self._update(processes={**self.state.processes, name: process})
+
+    def _environment(self) -> dict[str, str]:
+        """Of the processes that are started here."""
+        return {
             "HOME": str(self.directory),
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "LC_ALL": "C",
         }
-        process = processes.spawn(argv, self._output_file(name), env)
-        self._update(processes={**self.state.processes, name: process})
 
     def _update(self, **changes: object) -> None:
         save_state(self.directory, replace(self.state, **changes))  # type: ignore[arg-type]
@@ -478,27 +496,29 @@ class Network:
 
     def _bitcoind_status(self, state: NetworkState) -> NodeStatus:
         address = f"127.0.0.1:{state.ports.bitcoind_rpc}"
-        process = state.processes.get("bitcoind")
-        if process is None or not processes.is_alive(process):
+        if (pid := self._pid("bitcoind")) is None:
             return NodeStatus("bitcoind", None, address, "not running")
         try:
-            return NodeStatus("bitcoind", process.pid, address, height=self.bitcoind.height())
+            return NodeStatus("bitcoind", pid, address, height=self.bitcoind.height())
         except (BitcoindUnavailable, BitcoindError) as error:
-            return NodeStatus("bitcoind", process.pid, address, str(error))
+            return NodeStatus("bitcoind", pid, address, str(error))
 
-    def _lnd_status(self, name: str, state: NetworkState) -> NodeStatus:
+    def _pid(self, name: str) -> int | None:
+        process = self.state.processes.get(name)
+        return process.pid if process is not None and processes.is_alive(process) else None
+
+    def _lnd_status(self, name: str) -> NodeStatus:
         address = self.place(name).host
-        process = state.processes.get(name)
-        if process is None or not processes.is_alive(process):
+        if (pid := self._pid(name)) is None:
             return NodeStatus(name, None, address, "not running")
         try:
             facts = self.control(name).facts(timeout_s=3.0)
             balance_sats = self.control(name).balance_msat() // 1000
         except NodeError as error:
-            return NodeStatus(name, process.pid, address, error.detail)
+            return NodeStatus(name, pid, address, error.detail)
         return NodeStatus(
             name=name,
-            pid=process.pid,
+            pid=pid,
             address=address,
             height=facts.block_height,
             synced=facts.synced_to_chain,
@@ -506,6 +526,20 @@ class Network:
             balance_sats=balance_sats,
             pubkey=facts.pubkey,
         )
+
+
+def open_network(directory: Path, progress: Progress | None = None, *, docker: bool = False) -> Network:
+    """The network in `directory`, of whichever kind it is; `docker` says which kind a new one will be."""
+    state = load_state(directory.expanduser().resolve())
+    if state.docker is not None if state is not None else docker:
+        from lightning.regtest.docker.stack import DockerNetwork
+
+        return DockerNetwork(directory, progress)
+    if docker:
+        raise RegtestError(
+            f"The network in {directory} runs as native processes; `boltworks regtest down --purge` removes it."
+        )
+    return Network(directory, progress)
 
 
 def _both(action: Callable[[str], T], names: Sequence[str]) -> list[T]:

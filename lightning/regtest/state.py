@@ -39,6 +39,15 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class DockerPlace:
+    """Of a network of containers: its Compose project, and two more ports."""
+
+    project: str
+    postgres: int
+    gateway: int
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkState:
     ports: Ports
     rpc_password: str = field(repr=False)
@@ -48,6 +57,8 @@ class NetworkState:
     """Channels are open and a payment has succeeded each way."""
     owner: ProcessId | None = None
     """The network is taken down and removed when this process ends."""
+    docker: DockerPlace | None = None
+    """None: native processes."""
 
 
 class BadState(Exception):
@@ -81,11 +92,12 @@ def parse_state(text: str) -> NetworkState:
         raw: dict[str, Any] = json.loads(text)
         if raw.pop("format") != FORMAT:
             raise BadState("written by another version; `regtest down --purge` with that one, or remove it")
-        owner = raw.pop("owner")
+        owner, docker = raw.pop("owner"), raw.pop("docker", None)
         return NetworkState(
             ports=Ports(**raw.pop("ports")),
             processes={name: ProcessId(**value) for name, value in raw.pop("processes").items()},
             owner=ProcessId(**owner) if owner else None,
+            docker=DockerPlace(**docker) if docker else None,
             **raw,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -16,6 +16,7 @@ SEED = int(os.environ.get("BOLTWORKS_CHAOS_SEED", "20261127"))
 
 
 @pytest.mark.slow
+@pytest.mark.native
 async def test_every_sat_is_accounted_for_whatever_is_killed_or_frozen(regtest: Network, tmp_path: Path) -> None:
     figures = await chaos(regtest, tmp_path, SECONDS, SEED, EventLog(tmp_path / "events.jsonl"))
     print(figures)  # noqa: T201 - the figures of the run

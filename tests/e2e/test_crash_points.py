@@ -181,6 +181,7 @@ def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.native
 async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) -> None:
     for _ in range(2):
         # The second time with connections that are open already, as at every later job: the same points each time.

@@ -171,6 +171,7 @@ async def test_a_paused_node_answers_nothing_until_it_is_resumed(regtest: Networ
     await asyncio.to_thread(regtest.wait_ready, "payer")
 
 
+@pytest.mark.native
 def test_every_listener_is_on_loopback(regtest: Network) -> None:
     ours = {inode for name in NODES for inode in _socket_inodes(regtest.state.processes[name].pid)}
     listeners = [address for inode, address in _listeners() if inode in ours]
@@ -178,6 +179,7 @@ def test_every_listener_is_on_loopback(regtest: Network) -> None:
     assert {address for address, _ in listeners} == {"127.0.0.1"}
 
 
+@pytest.mark.native
 def test_secrets_are_private_and_on_no_command_line(regtest: Network) -> None:
     password = regtest.state.rpc_password
     for name in NODES:
@@ -196,6 +198,7 @@ def second(tmp_path: Path) -> Iterator[Network]:
     network.down(purge=True)
 
 
+@pytest.mark.native
 def test_two_networks_side_by_side_and_purge_leaves_nothing(
     regtest: Network, second: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ def test_two_networks_side_by_side_and_purge_leaves_nothing(
     assert regtest.is_running()
 
 
+@pytest.mark.native
 def test_a_network_ends_with_its_owner(tmp_path: Path) -> None:
     network = Network(tmp_path / "owned")
     owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -258,7 +262,7 @@ def test_the_commands(regtest: Network, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_commands_without_a_network_fail_in_plain_words(tmp_path: Path) -> None:
-    for words in (["status"], ["pay", "lnbcrt1"], ["invoice", "5"], ["mine"], ["logs"], ["up", "--docker"]):
+    for words in (["status"], ["pay", "lnbcrt1"], ["invoice", "5"], ["mine"], ["logs"]):
         outcome = CliRunner().invoke(regtest_command, [*words, "--dir", str(tmp_path / "none")])
         assert outcome.exit_code == 1
         assert "regtest up" in outcome.output
