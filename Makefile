@@ -5,12 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-SECONDS ?= 60
-SEED ?= 1
-LOG ?=
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test check unit db web e2e test-docker images browser mutants chaos nodes chromium lint types contracts lock schema clean
+.PHONY: help demo test check unit db web e2e test-docker images browser mutants nodes chromium lint types contracts lock schema clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,9 +15,6 @@ help: ## what there is to make
 $(READY): pyproject.toml requirements.lock
 	@scripts/setup "$(PYTHON)" "$(VENV)"
 	@rm -f $(VENV)/.ready-* && touch $@
-
-chaos: $(READY) nodes ## everything killed and frozen at random under load (SECONDS=600 SEED=7 LOG=file)
-	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) $(if $(LOG),--log $(LOG))
 
 nodes: $(READY) ## bitcoind and LND: found, or fetched and built once
 	@$(BIN)/python -m lightning.regtest.binaries

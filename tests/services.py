@@ -95,8 +95,8 @@ price = {{ per_page_sats = 10 }}
 
 
 @asynccontextmanager
-async def work_service(service: WorkService | None = None) -> AsyncIterator[WorkService]:
-    service = service or WorkService()
+async def work_service() -> AsyncIterator[WorkService]:
+    service = WorkService()
     app = web.Application()
     app.router.add_post("/run", service.run)
     app.router.add_post("/evaluate", service.evaluate)

@@ -1,1 +1,0 @@
-"""Chaos: real processes, nodes and database, killed and frozen at random under load; every sat is accounted for."""
