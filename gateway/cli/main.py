@@ -196,6 +196,19 @@ def bench_gate(seconds: float, as_json: bool) -> None:
     run(run_bench(settings(), seconds=seconds, as_json=as_json))
 
 
+@bench.command("node")
+@click.option("--scale", type=click.IntRange(1, 100), default=1, show_default=True, help="How much is measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def bench_node(scale: int, as_json: bool) -> None:
+    """The gateway beside the raw LND under it, on regtest nodes of its own.
+
+    Rates interleaved in one run, and what a SIGKILL and malformed bodies leave wrong.
+    """
+    from gateway.cli.bench import bench_node as run_bench
+
+    run(run_bench(scale=scale, as_json=as_json))
+
+
 def _add_regtest() -> None:
     from lightning.regtest.cli import regtest
 
