@@ -14,6 +14,9 @@ from lightning.regtest.network import Network
 from lightning.regtest.processes import myself
 from tests.chaos.run import run
 
+CHANNELS = 10
+"""LND itself can lose one to a SIGKILL (docs/chaos.md)."""
+
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=10), default=600, show_default=True)
@@ -25,7 +28,7 @@ def main(seconds: float, seed: int, buyers: int, log_file: Path | None) -> None:
     log_file = log_file or Path("artefacts") / f"chaos-{seed}.jsonl"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="boltworks-chaos-"))
-    network = Network(folder / "regtest")
+    network = Network(folder / "regtest", channels=CHANNELS)
     click.echo(f"seed {seed}, {seconds:.0f} s, {buyers} buyers; everything is in {folder}", err=True)
     try:
         network.up(owner=myself())

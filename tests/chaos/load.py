@@ -21,6 +21,7 @@ POLL_S = 0.25
 CLAIM_EXPIRY_S = 90
 """A send that nobody can account for is given up 60 s after its invoice expired: so long may the end take."""
 ORDER_TIMEOUT_S = 420
+STUCK_AFTER_S = 45
 TRY_AGAIN = (429, 503)
 ENDED = ("complete", "failed", "expired")
 REFUSALS = {
@@ -47,7 +48,15 @@ class Shopper:
     claims: list[bytes] = field(default_factory=list)
     """Payment hashes of all invoices that the buyer gave as a destination."""
     signer: Signer | None = None
+    stuck: bool = False
+    """A payment of it lies in a channel that LND lost; the order can not end in this run."""
+    _stuck_since: float | None = None
     _holds: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """Of its own invoice, if it has one, and of all that it gave as a destination."""
+        return [*([read(self.request).payment_hash] if self.job.get("invoice") else []), *self.claims]
 
     async def run(self) -> bool:
         """False: the run was over before the order was taken."""
@@ -58,7 +67,7 @@ class Shopper:
             if self.order.kind != "free":
                 await self._pay()
             await self._until_over()
-            await asyncio.gather(*self._holds)
+            await asyncio.gather(*self._holds, return_exceptions=self.stuck)
         return True
 
     async def _known(self) -> None:
@@ -164,6 +173,11 @@ class Shopper:
                 await self._claim(seen["refundAmountSats"])
             elif seen.get("state") in ENDED and seen["refundState"] in ("none", "paid") and await self._is_final():
                 return
+            elif await self._is_stuck():
+                self.stuck = True
+                for hold in self._holds:
+                    hold.cancel()
+                return
             await asyncio.sleep(POLL_S)
 
     async def _is_final(self) -> bool:
@@ -172,6 +186,14 @@ class Shopper:
             return True
         payment = await self.world.payer.payment(read(self.request).payment_hash)
         return payment is None or payment.status == "failed" or self.seen["refundState"] == "paid"
+
+    async def _is_stuck(self) -> bool:
+        if not set(self.hashes) & await self.world.payer.held_in_dead_channels():
+            self._stuck_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        self._stuck_since = self._stuck_since or now
+        return now - self._stuck_since > STUCK_AFTER_S
 
     async def _claim(self, amount_sats: int) -> None:
         first = not self.claims
@@ -211,7 +233,11 @@ class Shopper:
         await asyncio.sleep(self.order.held_s)
         takes = self.order.claim == "held_taken"
         self.world.log.write("took" if takes else "refused", order=self.order.number)
-        await (payer.settle(preimage) if takes else payer.cancel(payment_hash))
+        try:
+            await (payer.settle(preimage) if takes else payer.cancel(payment_hash))
+        except NodeError as error:
+            # The sender gave up in between (its own time limit): the invoice is open or canceled, and was not paid.
+            self.world.log.write("unheld", order=self.order.number, why=error.detail[:80])
 
 
 async def keep_buying(world: World, seed: int, buyers: int) -> list[Shopper]:
@@ -246,4 +272,5 @@ def told(shopper: Shopper) -> dict[str, Any]:
         "refund": seen["refundState"],
         "sats": seen.get("refundAmountSats", 0),
         "claims": len(shopper.claims),
+        **({"stuck": True} if shopper.stuck else {}),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 TARGETS = ("server", "worker", "watcher", "lnd", "postgres")
-WEIGHTS = (24, 32, 14, 14, 16)
+WEIGHTS = (24, 34, 14, 10, 18)
 MEAN_GAP_S = 3.0
 MAX_DOWN_S = 3.0
 MAX_FROZEN_S = 9.0

@@ -75,6 +75,15 @@ def test_whatever_else_came_back_is_a_difference(wrong: dict[str, Any]) -> None:
     assert tally([shopper], NOTHING, lists(shopper, **wrong)).differences != []
 
 
+def test_what_lies_in_a_lost_channel_may_be_missing_but_never_too_much() -> None:
+    shopper = bought()
+    shopper.stuck = True
+    waits = lists(shopper, received={}, unfinished=frozenset({CLAIM}))
+    assert (tally([shopper], NOTHING, waits).differences, tally([shopper], NOTHING, waits).stuck) == ([], 1)
+    too_much = lists(shopper, received={CLAIM: 70_000, OTHER_CLAIM: 70_000})
+    assert tally([shopper], NOTHING, too_much).differences != []
+
+
 def test_the_job_must_say_what_came_back() -> None:
     shopper = bought(refund_sats=60)
     assert tally([shopper], NOTHING, lists(shopper)).differences != []
