@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test check unit db web e2e test-docker images browser mutants nodes chromium lint types contracts lock schema clean
+.PHONY: help demo test check unit db web e2e test-docker images browser mutants chaos nodes chromium lint types contracts lock schema clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -66,6 +66,9 @@ browser: $(READY) nodes chromium ## the page in a real browser, on real nodes
 
 mutants: $(READY) ## money rules broken on purpose, one by one: a named test must notice each
 	@$(BIN)/python -m tests.mutants
+
+chaos: $(READY) nodes ## kill and freeze everything at random under load (SECONDS=600 SEED=1 BUYERS=8), then compare all books
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --buyers $(or $(BUYERS),8)
 
 lock: $(READY) ## renew requirements.lock (versions and hashes, no addresses)
 	@scripts/lock $(BIN)

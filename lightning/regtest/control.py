@@ -293,6 +293,11 @@ class NodeControl:
         channels: Sequence[Any] = self._call(self._lightning.ListChannels, ln.ListChannelsRequest()).channels
         return channels
 
+    def held_in_dead_channels(self) -> frozenset[bytes]:
+        """Payment hashes that lie in channels which are not active: they end when, and if, those come back."""
+        dead = [channel for channel in self._channels() if not channel.active]
+        return frozenset(bytes(htlc.hash_lock) for channel in dead for htlc in channel.pending_htlcs)
+
     def remote_balance_msat(self) -> Msat:
         """What its peers own in their channels with it: the most it could receive."""
         answer = self._call(self._lightning.ChannelBalance, ln.ChannelBalanceRequest())
@@ -460,6 +465,10 @@ class AsyncControl:
     async def settled_balance_msat(self, timeout_s: float = 20.0) -> Msat:
         """See NodeControl.settled_balance_msat."""
         return await self._run(self._control().settled_balance_msat, timeout_s)
+
+    async def held_in_dead_channels(self) -> frozenset[bytes]:
+        """See NodeControl.held_in_dead_channels."""
+        return await self._run(self._control().held_in_dead_channels)
 
     async def facts(self) -> NodeFacts:
         return await self._run(self._control().facts)

@@ -87,8 +87,10 @@ class NodeStatus:
 class Network:
     """A regtest network in `directory`, running or not. One object may be used from several threads."""
 
-    def __init__(self, directory: Path, progress: Progress | None = None) -> None:
+    def __init__(self, directory: Path, progress: Progress | None = None, *, channels: int = CHANNELS) -> None:
+        """`channels`: how many are opened, at most 12; an existing network must be given the same number again."""
         self.directory = directory.expanduser().resolve()
+        self._channels = channels
         self._progress = progress or Progress(quiet=True)
         self._controls: dict[str, NodeControl] = {}
         self._binaries: Binaries | None = None
@@ -332,7 +334,7 @@ class Network:
 
     def _fund(self) -> None:
         poor = [name for name in LNDS if self.control(name).wallet_balance_sats() < WALLET_SATS // 4]
-        if not poor or self._channels_known() >= CHANNELS:
+        if not poor or self._channels_known() >= self._channels:
             return
         addresses = [self.control(name).new_address() for name in poor]
         self.bitcoind.send(dict.fromkeys(addresses, WALLET_SATS))
@@ -345,7 +347,7 @@ class Network:
         return self._is_synced(name) and self.control(name).wallet_balance_sats() >= WALLET_SATS // 4
 
     def _has_channels(self, name: str) -> bool:
-        if self.control(name).facts().active_channels >= CHANNELS:
+        if self.control(name).facts().active_channels >= self._channels:
             return True
         self._connect()
         return False
@@ -364,7 +366,7 @@ class Network:
         pubkey = payer.facts().pubkey
         self._connect()
         self._until(partial(gateway.connected_to, pubkey), "the nodes do not connect")
-        missing = CHANNELS - self._channels_known()
+        missing = self._channels - self._channels_known()
         if missing > 0:
             half = CHANNEL_SATS // 2
             gateway.open_channels(pubkey, missing, capacity_sats=CHANNEL_SATS, push_sats=half)

@@ -16,12 +16,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.audit import all_invariants
 from gateway.catalogue import load_catalogue
-from gateway.execution.queue import enqueue
-from gateway.reconcile.run import reconcile
 from ledger import book, transfers
-from ledger.audit import find_violations
 from ledger.database import Pool
 from ledger.free_tier import Rules
 from ledger.transfers import POOL, POOL_RESERVED
@@ -29,6 +25,7 @@ from lightning.bolt11 import read
 from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
+from tests.checks import assert_books_and_node_agree
 from tests.crash import AT_FILE, MONEY, SEEN_FILE
 from tests.gateways import Buyer, GatewayProcess, gateway_process
 from tests.nostr import Signer, header
@@ -77,7 +74,7 @@ class Victim:
         return died
 
     async def _buy(self, work_input: dict[str, Any]) -> dict[str, Any]:
-        """Somebody new each time, whom the pool gives half. The job before may reach the point too."""
+        """Somebody new each time, whom the pool gives half. The last steps of the job before may reach it too."""
         self.bought += 1
         who = Signer(1000 + self.bought)
         await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)
@@ -122,11 +119,7 @@ class Victim:
             return
 
     async def assert_all_is_right(self, point: str) -> None:
-        async with self.pool.acquire() as conn:
-            assert await find_violations(conn, all_invariants()) == [], point
-        report = await reconcile(self.pool, self.node, enqueue, self.rules)
-        assert report.is_clean, (point, report.to_dict())
-        assert report.repaired == [], point
+        await assert_books_and_node_agree(self.pool, self.node, self.rules, point)
         async with self.pool.acquire() as conn:
             kept = await book.kept_balances(conn, (POOL, POOL_RESERVED))
         # Each that was done absorbed 50, and the pool got its 5 % of the 20 that its buyer was charged.
