@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
+from gateway.jobs.decisions import Purpose
 from gateway.refunds.decisions import WORDS
 from lightning.types import Failed, FailureReason
 from tests.lnurl_wallet import Wallet, serving_wallet
@@ -112,7 +113,7 @@ async def pay_once_more(web: Web, job: dict[str, Any]) -> None:
     """A second invoice of the job, over 100 sats, settles: all of it is owed back."""
     async with web.gateway.pool.acquire() as conn, conn.transaction():
         planned = plan_invoice(100, "a second invoice of the job", 600)
-        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned)])
+        await store_invoices(conn, [(str(job["id"]), IPv4Interface("127.0.0.1/32"), planned, Purpose.WORK)])
     await open_at_node(web.gateway.pool, web.node, planned)
     web.node.settle(planned.payment_hash)
 
