@@ -101,6 +101,9 @@ CHALLENGE_INVALID = ProblemType("identity_challenge_invalid", 401, "This login c
 NOSTR_EVENT_REPLAYED = ProblemType("nostr_event_replayed", 401, "This signed event was used before")
 TOO_MANY_LOGINS = ProblemType("too_many_logins", 429, "Too many logins are under way")
 
+SESSION_NOT_ACTIVE = ProblemType("session_not_active", 409, "The session can not be used like that now")
+REFUND_KEY_INVALID = ProblemType("refund_key_invalid", 403, "A destination needs the session's refundKey")
+
 WEBHOOK_SIGNATURE = ProblemType("webhook_signature_invalid", 401, "The webhook is not signed, or too old")
 UNKNOWN_INVOICE = ProblemType("unknown_invoice", 404, "This gateway did not issue that invoice")
 NOT_SETTLED = ProblemType("not_settled", 409, "The node does not say that this invoice is settled")

@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway import idempotency, problems
 from gateway.api.access import client_address, require_job
 from gateway.api.body import read_model
-from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, RefundRequest
+from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, Model, RefundRequest
 from gateway.context import GATEWAY, Gateway
 from gateway.identity import identify, record_event
 from gateway.ids import bearer_token, new_id
@@ -88,7 +88,7 @@ async def answered_once(
     scope: str,
     raw: bytes,
     prepare: Callable[[], Awaitable[P]],
-    answer: Callable[[P, str, bool], Awaitable[JobView]],
+    answer: Callable[[P, str, bool], Awaitable[Model]],
     *,
     status: int,
 ) -> tuple[str, int, dict[str, Any]]:

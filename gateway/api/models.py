@@ -114,6 +114,37 @@ class RefundRequest(Model):
     )
 
 
+class SessionRequest(Model):
+    deposit_sats: Annotated[int, Field(strict=True, ge=1, le=100_000_000, description="What to pay in first.")]
+    refund_to: StrictStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Where the rest goes at the end: a BOLT11 invoice without an amount, Lightning Address or LNURL.",
+    )
+
+
+class SessionView(Model):
+    id: str
+    state: Literal["awaiting_deposit", "active", "closing", "closed", "expired"]
+    balance_sats: Sats = Field(description="What can still be spent.")
+    held_sats: Sats = Field(description="Set aside for requests that run now.")
+    deposit_sats: Sats
+    pubkey: str | None = Field(default=None, description="The identity that opened it: its tier applies.")
+    invoice: InvoiceView | None = Field(default=None, description="The newest one that can be paid.")
+    refund_state: Literal["none", "pending", "paying", "paid"]
+    refund_amount_sats: Sats = Field(description="The open sum of the refunds, or the total once all are paid.")
+    refund_to: str | None = Field(default=None, description="The destination on file for what is owed back.")
+    refund_problem: str | None = Field(default=None, description="Why a pending refund waits, in plain words.")
+    created_at: Time
+    updated_at: Time
+
+
+class CreatedSessionView(SessionView):
+    token: str = Field(description="Spends the balance: Authorization: Bearer <token>. Not shown again elsewhere.")
+    refund_key: str = Field(description="Names a destination for the rest. Keep it apart from the token.")
+
+
 class RefundLnurlView(Model):
     lnurl: str = Field(description="LNURL-withdraw: shown as a QR code, a wallet fetches what is owed.")
     url: str = Field(description="The same, decoded.")

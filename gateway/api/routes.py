@@ -10,12 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import identity, jobs, models, operator, system, withdraw
+from gateway.api import identity, jobs, models, operator, sessions, system, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "identity", "operator", "webhook"]
+Access = Literal["open", "job", "identity", "session", "operator", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ _JOB = (
 )
 _AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _OPERATOR = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
+_SESSION = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
 _DESTINATION = (
     p.DESTINATION_INVALID,
     p.DESTINATION_EXPIRED,
@@ -167,6 +168,34 @@ ROUTES: tuple[Route, ...] = (
         "A wallet's second call: its invoice over what is owed. Errors are `status` ERROR with HTTP 200.",
         models.LnurlStatusView,
         query=("k1", "pr"),
+    ),
+    Route(
+        "POST",
+        "/api/sessions",
+        sessions.create_session,
+        "Open a session: a balance to pay requests from, active when its deposit is paid.",
+        models.CreatedSessionView,
+        status=201,
+        body=models.SessionRequest,
+        idempotent=True,
+        problems=(
+            *_BODY,
+            *_IDEMPOTENT,
+            *_DESTINATION,
+            p.TOO_MANY_INVOICES,
+            p.IDENTITY_INVALID,
+            p.NOSTR_EVENT_REPLAYED,
+            *_AWAY,
+        ),
+    ),
+    Route(
+        "GET",
+        "/api/sessions/current",
+        sessions.get_session,
+        "The session as it is now.",
+        models.SessionView,
+        access="session",
+        problems=_SESSION,
     ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
     Route("GET", "/api/pool", system.pool, "The free-tier pool.", models.PoolView, problems=(p.DATABASE_UNAVAILABLE,)),

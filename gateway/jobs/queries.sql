@@ -95,8 +95,8 @@ select token_hash, pubkey from jobs where id = $1
 select preimage, payment_request from invoices where job_id = $1 and state = 'settled'
 
 -- name: invoice_of_hash
--- Which job an invoice belongs to, before anything is locked (locks go job first).
-select job_id, state, purpose from invoices where payment_hash = $1
+-- Which job or session an invoice belongs to, before anything is locked (locks go job first).
+select job_id, session_id, state, purpose from invoices where payment_hash = $1
 
 -- name: lock_job
 select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
@@ -49,7 +50,7 @@ async def accept(pool: Pool, attempt_id: str, verdict: WasPaid | WasNotPaid) -> 
     if isinstance(verdict, WasPaid) and hashlib.sha256(verdict.preimage).digest() != bytes(attempt["payment_hash"]):
         raise AcceptError("this preimage does not hash to the attempt's payment hash: it proves nothing")
     async with pool.acquire() as conn, conn.transaction():
-        await conn.fetchrow(_refunds.lock_job, attempt["job_id"])
+        await lock_owner(conn, attempt["job_id"])
         if isinstance(verdict, WasPaid):
             await _record_paid(conn, attempt, verdict)
         else:

@@ -1,4 +1,7 @@
-"""A destination claims everything that is pending on a job: one attempt, its payment hash committed before any send."""
+"""A destination claims everything that is pending on a job: one attempt, its payment hash committed before any send.
+
+`job_id` names the owner of the debt: a job, or a session.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ import asyncpg
 
 from gateway import problems
 from gateway.ids import new_id
-from gateway.jobs.decisions import TERMINAL, JobState
 from gateway.problems import Problem
 from gateway.refunds.destination import Destination, refuse_amount
+from gateway.refunds.owner import lock_owner
 from ledger import sql
 from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
@@ -74,7 +77,7 @@ async def _claim(
     min_sats: int,
     using_up: UseUp | None,
 ) -> Claimed:
-    job = await conn.fetchrow(_q.lock_job, job_id)
+    job = await lock_owner(conn, job_id)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
     last = await conn.fetchrow(_q.last_attempt, job_id)
@@ -90,7 +93,7 @@ async def _claim(
             problems.NOTHING_TO_REFUND, "Everything that was owed is paid or on its way, or nothing ever was."
         )
     if not pending:
-        return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
+        return await _keep(conn, job["has_ended"], job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     owed_sats = sum(row["amount_sats"] for row in pending)
@@ -137,20 +140,20 @@ async def owed_sats(pool: Pool, job_id: str) -> int:
 async def keep_address(pool: Pool, job_id: str, text: str) -> Claimed:
     """An address for what may be owed later: on file, asked when something is. Raises Problem."""
     async with pool.acquire() as conn, conn.transaction():
-        job = await conn.fetchrow(_q.lock_job, job_id)
+        job = await lock_owner(conn, job_id)
         if job is None:
             raise Problem(problems.JOB_NOT_FOUND)
         if await conn.fetch(_q.lock_pending, job_id):
             await conn.execute(_q.set_refund_to, job_id, text)
             return Claimed.KEPT
         last = await conn.fetchrow(_q.last_attempt, job_id)
-        return await _keep(conn, JobState(job["state"]), job_id, text, last)
+        return await _keep(conn, job["has_ended"], job_id, text, last)
 
 
-async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
-    if state in TERMINAL and last is not None and last["state"] in ("unfinished", "frozen"):
+async def _keep(conn: Connection, has_ended: bool, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
+    if has_ended and last is not None and last["state"] in ("unfinished", "frozen"):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
-    if state in TERMINAL:
+    if has_ended:
         raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")
     await conn.execute(_q.set_refund_to, job_id, text)
     return Claimed.KEPT

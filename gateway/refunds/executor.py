@@ -13,6 +13,7 @@ from gateway.metrics import Metrics
 from gateway.reconcile.accept import OPERATOR_SAID_UNPAID
 from gateway.reconcile.strangers import LOOK_AGAIN_S, Strangers
 from gateway.refunds.decisions import Facts, Freeze, GiveUp, Paid, Send, SendLater, Wait, next_step
+from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Pool
 from ledger.money import Msat, sats_to_msat
@@ -199,7 +200,7 @@ class RefundExecutor:
     async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
         """One transaction: the attempt is paid, its refunds are paid, the book has both."""
         async with self.pool.acquire() as conn, conn.transaction():
-            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            await lock_owner(conn, attempt.row["job_id"])
             paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
             if paid is None:
                 return
@@ -212,7 +213,7 @@ class RefundExecutor:
     async def _record_end(self, attempt: Attempt, owner: str, statement: str, reason: str) -> None:
         """Finally failed: the refunds are pending again. Frozen: they stay claimed until the operator decides."""
         async with self.pool.acquire() as conn, conn.transaction():
-            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            await lock_owner(conn, attempt.row["job_id"])
             job_id = await conn.fetchval(statement, attempt.id, owner, reason)
             if job_id is None:
                 return

@@ -1,6 +1,10 @@
 -- name: lock_job
--- Locks go job first, then refunds.
-select id, state from jobs where id = $1 for no key update
+-- Locks go job (or session) first, then refunds.
+select id, state, state in ('complete', 'failed', 'rejected', 'expired') as has_ended
+from jobs where id = $1 for no key update
+
+-- name: lock_session
+select id, state, state in ('closed', 'expired') as has_ended from sessions where id = $1 for no key update
 
 -- name: last_attempt
 select id, state, coalesce(lease_until > now(), false) as leased
@@ -18,27 +22,34 @@ select coalesce(sum(amount_sats), 0)::bigint from refunds where job_id = $1 and 
 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
-insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+insert into refund_attempts (id, job_id, session_id, destination, payment_request, payment_hash, amount_sats, amountless,
                              fee_limit_msat, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+values ($1, $2, (select id from sessions where id = $2), $3, $4, $5, $6, $7, $8, $9)
 
 -- name: claim_refunds
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
 
 -- name: set_refund_to
-update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+-- Of the owner, whichever it is.
+with job as (update jobs set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1)
+update sessions set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
 
 -- name: due_on_file
 -- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
-select job.id, job.refund_to from jobs job
-where job.refund_to is not null and job.refund_to_error is null
-  and (select sum(amount_sats) from refunds where refunds.job_id = job.id and refunds.state = 'pending') >= $1
-  and not exists (select from refund_attempts attempt where attempt.job_id = job.id
+select owner.id, owner.refund_to
+from (
+    select id, refund_to, updated_at from jobs where refund_to is not null and refund_to_error is null
+    union all
+    select id, refund_to, updated_at from sessions where refund_to is not null and refund_to_error is null
+) as owner
+where (select sum(amount_sats) from refunds where refunds.job_id = owner.id and refunds.state = 'pending') >= $1
+  and not exists (select from refund_attempts attempt where attempt.job_id = owner.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
-order by job.updated_at limit 100
+order by owner.updated_at limit 100
 
 -- name: reject_on_file
-update jobs set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2
+with job as (update jobs set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2)
+update sessions set refund_to_error = $3, updated_at = now() where id = $1 and refund_to = $2
 
 -- name: lease_due
 -- One executor per attempt: the lease is taken in one guarded step, whoever else looks.
@@ -95,7 +106,8 @@ update refunds set state = 'paid', updated_at = now() where attempt_id = $1 and 
 update refunds set state = 'pending', attempt_id = null, updated_at = now() where attempt_id = $1 and state = 'paying'
 
 -- name: touch_job
-update jobs set updated_at = now() where id = $1
+with job as (update jobs set updated_at = now() where id = $1)
+update sessions set updated_at = now() where id = $1
 
 -- name: frozen
 select count(*) from refund_attempts where state = 'frozen'

@@ -1,0 +1,79 @@
+-- name: lock_session
+-- Whoever moves a session's money holds this lock first; nobody else ever waits for its accounts.
+select id, state, pubkey, refund_to from sessions where id = $1 for no key update
+
+-- name: of_token
+select id, state, pubkey, refund_key_hash from sessions where token_hash = $1
+
+-- name: insert_session
+insert into sessions (id, token_hash, refund_key_hash, pubkey, client_address, deposit_sats, refund_to)
+values ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: insert_invoice
+-- The preimage is stored first: an answer of LND that is lost can be asked for again. No row: the address has as many
+-- open invoices as one may have ($9; soft, counted without a lock).
+insert into invoices (payment_hash, preimage, purpose, session_id, client_address, amount_msat, memo, planned_expires_at)
+select $1, $2, $3, $4, $5::inet, $6, $7, now() + make_interval(secs => $8)
+where (select count(*) from (
+    select from invoices where client_address = $5::inet and state in ('planned', 'open') limit $9) as open) < $9
+returning payment_hash
+
+-- name: last_deposit
+-- The deposit invoice of a session whose creation was interrupted.
+select preimage, amount_msat, memo, state, ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices where session_id = $1 and purpose = 'deposit' order by created_at desc limit 1
+
+-- name: open_topup
+-- An unpaid top-up that covers what is missing ($2 msat) without asking for twice as much, with time left to pay it.
+select preimage, amount_msat, memo, ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices
+where session_id = $1 and purpose = 'topup' and state in ('planned', 'open')
+  and amount_msat between $2 and 2 * $2 and planned_expires_at > now() + make_interval(secs => $3)
+order by amount_msat, created_at limit 1
+
+-- name: activate
+update sessions set state = 'active', last_used_at = now(), updated_at = now()
+where id = $1 and state = 'awaiting_deposit'
+
+-- name: touch
+update sessions set last_used_at = now(), updated_at = now() where id = $1
+
+-- name: expire_unpaid
+-- Only when none of its invoices can be paid any more.
+update sessions set state = 'expired', updated_at = now()
+where id = $1 and state = 'awaiting_deposit'
+  and not exists (select from invoices where session_id = $1 and state in ('planned', 'open'))
+returning id
+
+-- name: insert_refund
+-- One debt, one cause.
+insert into refunds (id, job_id, session_id, cause, amount_sats) values ($1, $2, $2, $3, $4)
+
+-- name: insert_entry
+-- The next line of the statement, under the session's lock.
+insert into session_entries (session_id, number, kind, subject, change_msat, balance_msat)
+select $1, coalesce(last.number, 0) + 1, $2, $3, $4, coalesce(last.balance_msat, 0) + $4
+from (select) as always
+left join lateral (
+    select number, balance_msat from session_entries where session_id = $1 order by number desc limit 1) as last on true
+
+-- name: session
+-- Everything that a reader of a session sees, in one statement.
+select session.*,
+       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as available_msat,
+       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as held_msat,
+       (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
+        where refund.job_id = session.id) as refunds,
+       (select attempt.failure_reason from refund_attempts attempt where attempt.job_id = session.id
+        order by attempt.created_at desc limit 1) as refund_failure,
+       invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
+       invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
+       invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat
+from sessions session
+left join lateral (
+    -- The newest that can still be paid; the deposit's stays to be seen while it is what the session waits for.
+    select * from invoices where invoices.session_id = session.id and payment_request is not null
+        and (invoices.state in ('planned', 'open') or session.state in ('awaiting_deposit', 'expired'))
+    order by created_at desc limit 1
+) as invoice on true
+where session.id = $1
