@@ -145,6 +145,23 @@ class CreatedSessionView(SessionView):
     refund_key: str = Field(description="Names a destination for the rest. Keep it apart from the token.")
 
 
+class SessionWorkRequest(EstimateRequest):
+    max_sats: Sats | None = Field(
+        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
+    )
+
+
+class SessionResultView(Model):
+    id: str
+    result: Any
+    serve: Literal["free", "partial", "gate"]
+    estimate_sats: Sats
+    actual_cost_sats: Sats
+    absorbed_sats: Sats = Field(description="What the pool paid of the actual cost.")
+    charged_sats: Sats
+    balance_sats: Sats = Field(description="What can still be spent.")
+
+
 class RefundLnurlView(Model):
     lnurl: str = Field(description="LNURL-withdraw: shown as a QR code, a wallet fetches what is owed.")
     url: str = Field(description="The same, decoded.")

@@ -77,3 +77,40 @@ left join lateral (
     order by created_at desc limit 1
 ) as invoice on true
 where session.id = $1
+
+-- name: insert_request
+insert into session_requests (id, session_id, work, request_hash, pubkey, client_address, serve, estimate_sats,
+                              absorb_sats, held_sats, owner, lease_until)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12))
+
+-- name: request
+-- As its caller sees it, with what can be spent now.
+select request.*, coalesce(account.balance_msat, 0) as available_msat
+from session_requests request left join accounts account on account.code = 'available:' || request.session_id
+where request.id = $1
+
+-- name: session_of_request
+select session_id from session_requests where id = $1
+
+-- name: lock_request
+-- After its session. What a dead process left running is known by its lease.
+select *, lease_until < now() as is_lost from session_requests where id = $1 for no key update
+
+-- name: end_request
+-- Guarded: each request ends exactly once.
+update session_requests set state = $2, result = $3, actual_cost_sats = $4, absorbed_sats = $5, charged_sats = $6,
+    failure_reason = $7, ended_at = now()
+where id = $1 and state = 'running' returning id
+
+-- name: renew_leases
+-- Of what this process really runs; a request that it lost track of lapses.
+update session_requests set lease_until = now() + make_interval(secs => $3)
+where id = any($2::text[]) and owner = $1 and state = 'running'
+
+-- name: lost_requests
+select id from session_requests where state = 'running' and lease_until < now() order by lease_until limit 100
+
+-- name: forget_results
+-- Kept for a repeated call with the same Idempotency-Key, which is answered for a day.
+update session_requests set result = null where id in (
+    select id from session_requests where result is not null and ended_at < now() - interval '25 hours' limit 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.api.models import InvoiceView, SessionView
+from gateway.api.models import InvoiceView, SessionResultView, SessionView
 from gateway.jobs.decisions import RefundState, refund_summary
 from gateway.jobs.view import Row, invoice_view, refund_problem
 from ledger import sql
@@ -36,6 +36,20 @@ def session_view(row: Row, refund_min_sats: int = 1) -> SessionView:
         refund_problem=refund_problem(row, refund_state, refund_sats, refund_min_sats),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def result_view(row: Row) -> SessionResultView:
+    """Of a complete request: a row of the block `request`."""
+    return SessionResultView(
+        id=row["id"],
+        result=from_jsonb(row["result"]),
+        serve=row["serve"],
+        estimate_sats=row["estimate_sats"],
+        actual_cost_sats=row["actual_cost_sats"],
+        absorbed_sats=row["absorbed_sats"],
+        charged_sats=row["charged_sats"],
+        balance_sats=whole_sats(row["available_msat"]),
     )
 
 
