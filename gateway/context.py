@@ -39,6 +39,7 @@ class Gateway:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sweep_wake: asyncio.Event = field(default_factory=asyncio.Event)
     refund_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    session_wake: asyncio.Event = field(default_factory=asyncio.Event)
     on_file_wake: asyncio.Event = field(default_factory=asyncio.Event)
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
     rules: Rules = field(init=False)

@@ -162,6 +162,55 @@ class SessionResultView(Model):
     balance_sats: Sats = Field(description="What can still be spent.")
 
 
+class SessionTopupRequest(Model):
+    amount_sats: Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
+
+
+class SessionTopupView(Model):
+    invoice: InvoiceView
+    state: Literal["active"]
+    balance_sats: Sats
+
+
+class CloseRequest(Model):
+    destination: StrictStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Where the rest goes; needs refundKey. Without it: to the session's refundTo, if there is one.",
+    )
+    refund_key: StrictStr | None = Field(default=None, max_length=256)
+
+
+class StatementLine(Model):
+    number: int = Field(description="Without a gap.")
+    kind: Literal["deposit", "topup", "request", "refund", "sub_sat"]
+    subject: str = Field(description="A payment hash, a request's id, or what a refund is for.")
+    change_sats: int
+    balance_sats: Sats = Field(description="After it, what is held for running requests included.")
+    at: Time
+    work: str | None = None
+    state: str | None = Field(default=None, description="Of the request, or of the refund.")
+    serve: Literal["free", "partial", "gate"] | None = None
+    estimate_sats: Sats | None = None
+    actual_cost_sats: Sats | None = None
+    absorbed_sats: Sats | None = Field(default=None, description="Granted by the pool.")
+    failure_reason: str | None = None
+
+
+class StatementView(Model):
+    """paidIn = charged + refunded + balance + held (but for what is below a sat)."""
+
+    balance_sats: Sats
+    held_sats: Sats
+    paid_in_sats: Sats
+    charged_sats: Sats
+    absorbed_sats: Sats
+    refunded_sats: Sats
+    items: list[StatementLine]
+    next: str | None = Field(default=None, description="Give it as `after` for the next page.")
+
+
 class RefundLnurlView(Model):
     lnurl: str = Field(description="LNURL-withdraw: shown as a QR code, a wallet fetches what is owed.")
     url: str = Field(description="The same, decoded.")

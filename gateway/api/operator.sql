@@ -32,6 +32,15 @@ from jobs job where $1::text is null
    or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1)
 order by job.created_at desc, job.id desc limit $2
 
+-- name: list_sessions
+select session.id as cursor, session.id, session.state, session.pubkey, session.deposit_sats as "depositSats",
+       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as "balanceMsat",
+       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as "heldMsat",
+       session.last_used_at as "lastUsedAt", session.created_at as "createdAt", session.updated_at as "updatedAt"
+from sessions session where $1::text is null
+   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1)
+order by session.created_at desc, session.id desc limit $2
+
 -- name: list_refunds
 select refund.id as cursor, refund.id, refund.of_job as "jobId", refund.session_id as "sessionId", refund.cause, refund.amount_sats as "amountSats",
        refund.state, attempt.state as "attemptState", attempt.failure_reason as "failureReason",

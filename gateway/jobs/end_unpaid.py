@@ -57,9 +57,9 @@ async def record_gone(pool: Pool, payment_hash: bytes) -> bool:
 
 
 async def cancel_at_node(pool: Pool, node: Node, job_id: str) -> bool:
-    """Cancel all open invoices of the job at LND first, then here.
+    """Cancel all open invoices of the job (or session: either's id) at LND first, then here.
 
-    False: LND says one of them is settled, so the job is paid. Raises NodeUnavailable: nothing has changed here.
+    False: LND says one of them is settled, so it is paid. Raises NodeUnavailable: nothing has changed here.
     """
     for row in await pool.fetch(_q.open_invoices_of_job, job_id):
         payment_hash = bytes(row["payment_hash"])

@@ -172,7 +172,8 @@ update jobs set input = '{}' where id in (
     select id from jobs where state = 'expired' and input <> '{}' and updated_at < now() - interval '7 days' limit 1000)
 
 -- name: open_invoices_of_job
-select payment_hash, state from invoices where job_id = $1 and state in ('planned', 'open')
+-- Or of a session.
+select payment_hash, state from invoices where (job_id = $1 or session_id = $1) and state in ('planned', 'open')
 
 -- name: invoices_to_look_up
 -- Our own invoices that are not final, oldest first; planned ones only once their creation must be over. An

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.jobs.create import Also, ClientAddress, InvoiceLimits, PlannedInvoice, plan_invoice, too_many_unpaid
+from gateway.jobs.view import Row
 from gateway.problems import Problem
 from gateway.sessions.decisions import Entry
 from ledger import grants, sql
@@ -74,7 +75,7 @@ async def resume(conn: Connection, new: NewSession, limits: InvoiceLimits) -> Pl
     if row is None or row["state"] != "planned":
         return None
     if row["expiry_s"] >= 10:
-        return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
+        return _planned(row)
     return await plan(conn, Payer(new.id, new.client_address, new.memo, limits), Entry.DEPOSIT, new.deposit_sats)
 
 
@@ -98,6 +99,17 @@ async def plan(conn: Connection, payer: Payer, kind: Entry, amount_sats: int) ->
     return planned
 
 
+async def plan_topup(conn: Connection, payer: Payer, amount_sats: int, *, resumed: bool) -> PlannedInvoice:
+    """The caller holds the session's lock. `resumed`: one whose answer was lost is asked for again. Raises Problem."""
+    lost = await conn.fetchrow(_q.planned_topup, payer.session_id, sats_to_msat(amount_sats)) if resumed else None
+    await conn.execute(_q.touch, payer.session_id)
+    return await plan(conn, payer, Entry.TOPUP, amount_sats) if lost is None else _planned(lost)
+
+
+def _planned(row: Row) -> PlannedInvoice:
+    return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
+
+
 async def plan_missing(conn: Connection, payer: Payer, missing_sats: int) -> PlannedInvoice | None:
     """A top-up over what is missing, or one that is unpaid and covers it: being refused costs us no invoice each time.
 
@@ -106,7 +118,7 @@ async def plan_missing(conn: Connection, payer: Payer, missing_sats: int) -> Pla
     time_left_s = min(TIME_TO_PAY_S, payer.limits.expiry_s // 2)
     row = await conn.fetchrow(_q.open_topup, payer.session_id, sats_to_msat(missing_sats), time_left_s)
     if row is not None:
-        return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
+        return _planned(row)
     try:
         return await plan(conn, payer, Entry.TOPUP, missing_sats)
     except Problem:

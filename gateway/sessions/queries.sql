@@ -114,3 +114,63 @@ select id from session_requests where state = 'running' and lease_until < now() 
 -- Kept for a repeated call with the same Idempotency-Key, which is answered for a day.
 update session_requests set result = null where id in (
     select id from session_requests where result is not null and ended_at < now() - interval '25 hours' limit 1000)
+
+-- name: planned_topup
+-- A top-up whose answer by LND was lost: asked for again by the same call.
+select preimage, amount_msat, memo, ceil(extract(epoch from planned_expires_at - now()))::int as expiry_s
+from invoices
+where session_id = $1 and purpose = 'topup' and state = 'planned' and amount_msat = $2
+  and planned_expires_at > now() + interval '10 seconds'
+order by created_at desc limit 1
+
+-- name: begin_closing
+update sessions set state = 'closing', updated_at = now() where id = $1 and state = 'active'
+
+-- name: set_refund_to
+-- The last word counts; it was checked, and came with the refund key.
+update sessions set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+
+-- name: balance_msat
+select balance_msat from accounts where code = 'available:' || $1
+
+-- name: end_closing
+-- Under the session's lock, in a statement of its own: what runs was begun before the lock was taken.
+update sessions set state = 'closed', updated_at = now()
+where id = $1 and state = 'closing'
+  and not exists (select from session_requests where session_id = $1 and state = 'running')
+returning id
+
+-- name: closing_sessions
+select id from sessions where state = 'closing' order by updated_at limit 100
+
+-- name: idle_sessions
+select id from sessions where state = 'active' and last_used_at < now() - make_interval(days => $1)
+order by last_used_at limit 100
+
+-- name: expire_idle
+-- Under the session's lock. Its balance stays, to be paid when its owner closes it.
+update sessions set state = 'expired', updated_at = now()
+where id = $1 and state = 'active' and last_used_at < now() - make_interval(days => $2)
+  and not exists (select from session_requests where session_id = $1 and state = 'running')
+returning id
+
+-- name: totals
+-- paid in = charged + owed back + what is left, but for what is below a sat.
+select coalesce(sum(change_msat) filter (where kind in ('deposit', 'topup')), 0)::bigint as paid_in_msat,
+       coalesce(-sum(change_msat) filter (where kind = 'request'), 0)::bigint as charged_msat,
+       coalesce(-sum(change_msat) filter (where kind = 'refund'), 0)::bigint as refunded_msat,
+       coalesce((select sum(absorbed_sats) from session_requests where session_id = $1), 0)::bigint as absorbed_sats,
+       coalesce((select balance_msat from accounts where code = 'available:' || $1), 0) as available_msat,
+       coalesce((select balance_msat from accounts where code = 'held:' || $1), 0) as held_msat
+from session_entries where session_id = $1
+
+-- name: statement
+-- The lines after number $2, with what each one was about.
+select line.number, line.kind, line.subject, line.change_msat, line.balance_msat, line.created_at,
+       request.work, request.state as request_state, request.serve, request.estimate_sats, request.actual_cost_sats,
+       request.absorbed_sats, request.failure_reason, refund.state as refund_state
+from session_entries line
+left join session_requests request on line.kind = 'request' and request.id = line.subject
+left join refunds refund on line.kind = 'refund' and refund.cause = line.subject
+where line.session_id = $1 and line.number > $2
+order by line.number limit $3

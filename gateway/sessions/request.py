@@ -126,33 +126,35 @@ def reservation(request_id: str) -> str:
 
 async def end(
     pool: Pool, request_id: str, owner: str | None, ending: Ending, rules: Rules, share_of_revenue: Decimal
-) -> bool:
+) -> SessionState | None:
     """Debit what it cost, or nothing when it failed; the rest of what was held can be spent again.
 
-    `owner`: the process that ran it; None: the sweep, which ends only what was lost. False: it has ended already.
+    `owner`: the process that ran it; None: the sweep, which ends only what was lost. None: it has ended already;
+    else the state of its session.
     """
     async with pool.acquire() as conn, conn.transaction():
-        request = await _lock_running(conn, request_id, owner)
+        state, request = await _lock_running(conn, request_id, owner)
         if request is None:
-            return False
+            return None
         if isinstance(ending, Done):
             await _complete(conn, request, ending, rules, share_of_revenue)
         else:
             await _fail(conn, request, ending)
         await conn.execute(_q.touch, request["session_id"])
-        return True
+        return state
 
 
-async def _lock_running(conn: Connection, request_id: str, owner: str | None) -> Any | None:
-    """Session first, then the request; None when it is not the caller's to end (any more)."""
-    session_id = await conn.fetchval(_q.session_of_request, request_id)
-    if session_id is None or await lock_session(conn, session_id) is None:
-        return None
+async def _lock_running(conn: Connection, request_id: str, owner: str | None) -> tuple[SessionState | None, Any | None]:
+    """Session first (its state), then the request; None when it is not the caller's to end (any more)."""
+    session = await lock_session(conn, await conn.fetchval(_q.session_of_request, request_id))
+    if session is None:
+        return None, None
+    state = SessionState(session["state"])
     request = await conn.fetchrow(_q.lock_request, request_id)
     if request is None or request["state"] != "running":
-        return None
+        return state, None
     is_callers = request["is_lost"] if owner is None else request["owner"] == owner
-    return request if is_callers else None
+    return state, request if is_callers else None
 
 
 async def _complete(conn: Connection, request: Any, done: Done, rules: Rules, share_of_revenue: Decimal) -> None:

@@ -16,6 +16,7 @@ from gateway.execution.patience import recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.problems import Problem
 from gateway.sessions import request
+from gateway.sessions.decisions import SessionState
 from gateway.sessions.open import open_at_node
 from gateway.sessions.request import LOST, Asked, Ending, Uncovered
 from gateway.sessions.view import open_invoice_view, result_view
@@ -58,11 +59,13 @@ async def _serve(gateway: Gateway, asked: Asked) -> SessionResultView:
     ending = await _run(gateway, asked)
     share = gateway.catalogue.pool.share_of_revenue
     try:
-        await recorded(
+        state = await recorded(
             lambda: request.end(gateway.pool, asked.id, asked.owner, ending, gateway.rules, share), gateway.stopping
         )
     except HandBack:
         raise Problem(problems.DATABASE_UNAVAILABLE, "The gateway stops. Nothing will be charged.") from None
+    if state is SessionState.CLOSING:
+        gateway.session_wake.set()
     end = "complete" if isinstance(ending, Done) else "failed"
     gateway.metrics.works.labels(asked.priced.entry.name, end).inc()
     log.info("request ended: %s", end, extra={"request_id": asked.id, "work": asked.priced.entry.name})

@@ -1,4 +1,4 @@
-"""What no request looks after: requests whose process died."""
+"""What no request looks after: requests whose process died, sessions that close, and those that nobody uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from gateway.context import Gateway
-from gateway.sessions import request
+from gateway.sessions import close, request
 from ledger import sql
 
 _q = sql.load("gateway.sessions")
@@ -16,10 +16,18 @@ SWEEP_S = 2.0
 
 
 async def run(gateway: Gateway) -> None:
-    """Until cancelled."""
+    """Until cancelled; woken when the last request of a session that closes may have ended."""
     while True:
+        gateway.session_wake.clear()
         await release_lost(gateway)
-        await asyncio.sleep(SWEEP_S)
+        for row in await gateway.pool.fetch(_q.closing_sessions):
+            await close.finish(gateway, row["id"])
+        await close.expire_idle(gateway.pool, gateway.settings.session_idle_days)
+        try:
+            async with asyncio.timeout(SWEEP_S):
+                await gateway.session_wake.wait()
+        except TimeoutError:
+            continue
 
 
 async def release_lost(gateway: Gateway) -> list[str]:
