@@ -6,7 +6,8 @@ from (select * from invoices where state = 'settled') as invoice
 full join (select * from transfers where cause_kind = 'settlement') as transfer
     on transfer.cause_id = encode(invoice.payment_hash, 'hex')
 where invoice.amount_paid_msat is distinct from transfer.amount_msat
-   or transfer.debit <> 'node' or transfer.credit <> coalesce('holding:' || invoice.job_id, 'pool')
+   or transfer.debit <> 'node'
+   or transfer.credit <> coalesce('holding:' || invoice.job_id, 'available:' || invoice.session_id, 'pool')
 
 -- name: break_a_settled_invoice_is_booked_once
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
@@ -67,7 +68,8 @@ select coalesce(refund.id, transfer.cause_id) as subject,
 from refunds refund
 full join (select * from transfers where cause_kind = 'refund_owed') as transfer on transfer.cause_id = refund.cause
 where (refund.amount_sats * 1000) is distinct from transfer.amount_msat
-   or transfer.credit <> 'refunds_payable' or transfer.debit <> 'holding:' || refund.job_id
+   or transfer.credit <> 'refunds_payable'
+   or transfer.debit <> coalesce('holding:' || refund.of_job, 'available:' || refund.session_id)
 
 -- name: break_a_refund_was_booked_as_owed
 insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
@@ -304,3 +306,141 @@ where job.state in ('awaiting_eval_payment', 'evaluating', 'rejected') and evalu
 -- name: break_a_job_that_is_evaluated_says_so
 insert into jobs (id, work, input, state, serve, estimate_sats, work_amount_sats, token_hash, client_address)
 values ('self-test-self-test-self', 'x', '{}', 'evaluating', 'gate', 1, 1, sha256('x'), '127.0.0.1');
+
+-- name: check_a_statement_is_what_the_book_says
+-- A session's statement is numbered without a gap, each balance follows from the one before, and the last one is what
+-- can be spent and what is held, as the transfers add up.
+select session.id as subject,
+       format('statement: %s lines, the last is number %s, changes of %s msat, balance %s msat; the book says %s msat',
+              said.lines, said.last, said.changes, said.balance, kept.msat) as detail
+from sessions session
+cross join lateral (
+    select count(*) as lines, coalesce(max(number), 0) as last, coalesce(sum(change_msat), 0) as changes,
+           coalesce((array_agg(balance_msat order by number desc))[1], 0) as balance
+    from session_entries where session_id = session.id
+) as said
+cross join lateral (
+    select coalesce((select sum(amount_msat) from transfers
+                     where credit in ('available:' || session.id, 'held:' || session.id)), 0)
+         - coalesce((select sum(amount_msat) from transfers
+                     where debit in ('available:' || session.id, 'held:' || session.id)), 0) as msat
+) as kept
+where said.lines <> said.last or said.changes <> kept.msat or said.balance <> kept.msat
+
+-- name: break_a_statement_is_what_the_book_says
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1);
+insert into session_entries (session_id, number, kind, subject, change_msat, balance_msat)
+values ('self-test-self-test-self', 1, 'deposit', 'x', 1000, 1000);
+
+-- name: break_a_statement_is_what_the_book_says_2
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1);
+insert into session_entries (session_id, number, kind, subject, change_msat, balance_msat)
+values ('self-test-self-test-self', 2, 'request', 'x', 0, 0);
+
+-- name: check_a_statement_names_every_payment_request_and_refund
+-- Each settled invoice, each request that ended and each refund of a session is one line of its statement, over its sum.
+select coalesce(line.subject, moved.subject) as subject,
+       format('%s of %s msat, the statement says %s msat', coalesce(moved.kind, line.kind), moved.msat, line.change_msat)
+           as detail
+from (select * from session_entries where kind <> 'sub_sat') as line
+full join (
+    select session_id, purpose as kind, encode(payment_hash, 'hex') as subject, amount_paid_msat as msat
+    from invoices where session_id is not null and state = 'settled'
+    union all
+    select session_id, 'request', id, -charged_sats * 1000 from session_requests where state <> 'running'
+    union all
+    select session_id, 'refund', cause, -amount_sats * 1000 from refunds where session_id is not null
+) as moved using (session_id, kind, subject)
+where line.change_msat is distinct from moved.msat
+
+-- name: break_a_statement_names_every_payment_request_and_refund
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1);
+insert into session_entries (session_id, number, kind, subject, change_msat, balance_msat)
+values ('self-test-self-test-self', 1, 'topup', 'nobody paid', 1000, 1000);
+
+-- name: check_held_sats_are_of_running_requests
+-- What is held of a session's balance is the sum of its requests that run; none is left behind, none is missing.
+select session.id as subject, format('held %s msat, running requests hold %s msat', held.msat, running.msat) as detail
+from sessions session
+cross join lateral (
+    select coalesce((select sum(amount_msat) from transfers where credit = 'held:' || session.id), 0)
+         - coalesce((select sum(amount_msat) from transfers where debit = 'held:' || session.id), 0) as msat
+) as held
+cross join lateral (
+    select coalesce(sum(held_sats), 0) * 1000 as msat from session_requests
+    where session_id = session.id and state = 'running'
+) as running
+where held.msat <> running.msat
+
+-- name: break_held_sats_are_of_running_requests
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats, state)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1, 'active');
+insert into session_requests (id, session_id, work, request_hash, client_address, serve, estimate_sats, absorb_sats,
+                              held_sats, owner, lease_until)
+values ('self-test-self-test-self', 'self-test-self-test-self', 'x', sha256('x'), '127.0.0.1', 'gate', 5, 0, 5, 'x', now());
+
+-- name: check_a_request_is_charged_as_booked
+-- A request held its full estimate; when it ended, its charge became revenue and the rest could be spent again.
+select request.id as subject,
+       format('%s, held %s sats and charged %s; booked: held %s msat, charged %s, given back %s', request.state,
+              request.held_sats, request.charged_sats, booked.held, booked.charged, booked.back) as detail
+from session_requests request
+cross join lateral (
+    select coalesce(sum(amount_msat) filter (where cause_kind = 'hold'), 0) as held,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'charge'), 0) as charged,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'unhold'), 0) as back
+    from transfers where cause_kind in ('hold', 'charge', 'unhold') and cause_id = request.id
+) as booked
+where booked.held <> request.held_sats * 1000
+   or booked.charged <> coalesce(request.charged_sats, 0) * 1000
+   or booked.back <> case request.state when 'running' then 0 else (request.held_sats - request.charged_sats) * 1000 end
+
+-- name: break_a_request_is_charged_as_booked
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats, state)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1, 'active');
+insert into session_requests (id, session_id, work, request_hash, client_address, serve, estimate_sats, absorb_sats,
+                              held_sats, owner, lease_until, state, charged_sats, absorbed_sats, failure_reason, ended_at)
+values ('self-test-self-test-self', 'self-test-self-test-self', 'x', sha256('x'), '127.0.0.1', 'gate', 5, 0, 5, 'x', now(),
+        'failed', 0, 0, 'x', now());
+
+-- name: check_a_session_at_rest_holds_nothing
+-- Before its deposit and once it is closed, a session has no money and runs nothing.
+select session.id as subject, format('%s, has %s msat and %s running requests', session.state, has.msat, runs.running) as detail
+from sessions session
+cross join lateral (
+    select coalesce(sum(change_msat), 0) as msat from session_entries where session_id = session.id
+) as has
+cross join lateral (
+    select count(*) as running from session_requests where session_id = session.id and state = 'running'
+) as runs
+where (session.state in ('awaiting_deposit', 'closed') and (has.msat <> 0 or runs.running > 0))
+   or (session.state = 'expired' and runs.running > 0)
+
+-- name: break_a_session_at_rest_holds_nothing
+insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats, state)
+values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1, 'closed');
+insert into session_entries (session_id, number, kind, subject, change_msat, balance_msat)
+values ('self-test-self-test-self', 1, 'deposit', 'x', 1000, 1000);
+
+-- name: check_the_grant_of_a_request_is_what_it_absorbed
+-- Free requests reserve when they begin, partial ones when they are done; what was absorbed is recorded, once.
+select coalesce(request.id, reservation.id) as subject,
+       format('request is %s (%s), absorbed %s sats, its reservation %s of %s sats', request.state, request.serve,
+              request.absorbed_sats, reservation.state, reservation.absorbed_sats) as detail
+from session_requests request
+full join (select * from reservations where id like 'request:%') as reservation
+    on reservation.id = 'request:' || request.id
+where request.id is null
+   or coalesce(reservation.state, 'none') <> case
+          when request.serve = 'free' and request.state = 'running' then 'reserved'
+          when request.serve = 'free' and request.state = 'failed' then 'released'
+          when request.serve = 'free' or request.absorbed_sats > 0 then 'recorded' else 'none' end
+   or (request.state = 'complete' and coalesce(reservation.absorbed_sats, 0) <> request.absorbed_sats)
+
+-- name: break_the_grant_of_a_request_is_what_it_absorbed
+insert into identities (pubkey) values (repeat('ab', 32));
+insert into reservations (id, pubkey, client_address, day, request_hash, reserved_sats)
+values ('request:nobody', repeat('ab', 32), '127.0.0.1', current_date, sha256('x'), 1);

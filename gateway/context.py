@@ -16,6 +16,7 @@ from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.destination import DestinationRules
 from gateway.refunds.fees import FeeLimit
+from gateway.sessions.runs import Runs
 from gateway.settings import Settings
 from gateway.work.worker import Worker
 from ledger.database import Connection, Pool
@@ -38,10 +39,12 @@ class Gateway:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sweep_wake: asyncio.Event = field(default_factory=asyncio.Event)
     refund_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    session_wake: asyncio.Event = field(default_factory=asyncio.Event)
     on_file_wake: asyncio.Event = field(default_factory=asyncio.Event)
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
     rules: Rules = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
+    session_runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
         self.rules = rules = self.catalogue.gate_rules
@@ -50,6 +53,7 @@ class Gateway:
             return await create_group(conn, creations, rules)
 
         self.sales = Groups(self.pool, create)
+        self.session_runs = Runs(self.settings.concurrent_works)
 
     @property
     def token_secret(self) -> str:

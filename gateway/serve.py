@@ -33,6 +33,7 @@ from gateway.reconcile.run import reconcile
 from gateway.refunds import withdraw
 from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.on_file import OnFile
+from gateway.sessions import sweep as sessions
 from gateway.settings import PREFIX, Settings
 from gateway.settlement.deliver import Sender
 from gateway.settlement.sweep import Sweep
@@ -128,6 +129,9 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
         await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
         await tasks.add("sweep", sweep(gateway).run)
         await tasks.add("housekeeping", lambda: keep_house(gateway))
+        runs, lease_s = gateway.session_runs, gateway.settings.lease_s
+        await tasks.add("session leases", lambda: runs.keep_leases(gateway.pool, lease_s))
+        await tasks.add("session sweep", lambda: sessions.run(gateway))
         if work:
             await add_work(gateway, tasks)
         async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
@@ -143,7 +147,7 @@ async def stopped_at_exit(gateway: Gateway, tasks: Supervisor) -> AsyncIterator[
         yield
     finally:
         gateway.stopping.set()
-        await tasks.finished("work", WORK_STOP_S)
+        await asyncio.gather(tasks.finished("work", WORK_STOP_S), gateway.session_runs.all_ended(WORK_STOP_S))
 
 
 @asynccontextmanager
@@ -265,6 +269,7 @@ async def keep_house(gateway: Gateway) -> None:
         await forget_inputs(gateway.pool)
         await login.forget_old(gateway.pool)
         await withdraw.forget_old(gateway.pool)
+        await sessions.forget_results(gateway)
         await asyncio.sleep(KEEP_HOUSE_S)
 
 

@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     work_timeout_s: int = Field(600, ge=1, le=86_400)
     concurrent_works: int = Field(32, ge=20, le=1000)
 
+    session_idle_days: int = Field(90, ge=1, le=3650)
+
     refund_fee_limit_sats: int = Field(10, ge=0, le=1_000_000)
     refund_fee_limit_percent: Decimal = Field(Decimal(1), ge=0, le=100)
     refund_fee_budget_sats_per_day: int = Field(10_000, ge=0, le=MAX_SATS)

@@ -131,3 +131,8 @@ def decide_without_identity(estimate_sats: int) -> Decision:
 def may_reserve(facts: Facts, estimate_sats: int, absorb_sats: int) -> bool:
     """At payment of a partial job: exactly the advised absorb, or nothing."""
     return 0 < absorb_sats <= most_absorbable(facts, estimate_sats)[0]
+
+
+def reservable(facts: Facts, estimate_sats: int, most_sats: int) -> int:
+    """After a session's request: whatever the pool can still pay of `most_sats`, 0 when nothing."""
+    return min(most_sats, most_absorbable(facts, estimate_sats)[0])

@@ -172,6 +172,15 @@ async def reserve_partial_grant(conn: Connection, ask: Ask, absorb_sats: int, ru
     return True
 
 
+async def reserve_up_to(conn: Connection, ask: Ask, most_sats: int, rules: Rules) -> int:
+    """After a session's request: whatever can be had, 0 … `most_sats`; the caller records it next."""
+    rows = Rows.of([ask])
+    world = await _lock_world(conn, [ask], rows, rules)
+    sats = free_tier.reservable(world.facts(ask), ask.estimate_sats, most_sats)
+    await _reserve(conn, rows, [sats], world.today)
+    return sats
+
+
 async def release_reservation(conn: Connection, reservation_id: str) -> None:
     """The work failed or never ran: the whole reservation goes back to the pool."""
     row = await _lock_reservation(conn, reservation_id)
@@ -213,6 +222,11 @@ async def lock_before_end(conn: Connection, pubkey: str, reservation_id: str) ->
 async def recognise_charge(conn: Connection, pubkey: str, charge_sats: int) -> None:
     """Sats that a user was really charged raise their tier. Locks the identity: call it before days and accounts."""
     await conn.execute(_q.recognise_charge, pubkey, charge_sats)
+
+
+async def know(conn: Connection, pubkey: str) -> None:
+    """Whoever opens a session is known from then on."""
+    await conn.execute(_q.know_identities, [pubkey])
 
 
 async def identity(conn: Connection, pubkey: str) -> Any | None:

@@ -43,6 +43,16 @@ def holding(owner_id: str) -> str:
     return f"holding:{owner_id}"
 
 
+def available(session_id: str) -> str:
+    """What a session can still spend."""
+    return f"available:{session_id}"
+
+
+def held(session_id: str) -> str:
+    """What is set aside for a session's requests that run now."""
+    return f"held:{session_id}"
+
+
 def _some(*transfers: Transfer) -> tuple[Transfer, ...]:
     return tuple(transfer for transfer in transfers if transfer.amount_msat > 0)
 
@@ -57,6 +67,36 @@ def owed_back(refund_cause: str, job_id: str, refund_msat: int, sub_sat_msat: in
     return _some(
         Transfer("refund_owed", refund_cause, holding(job_id), REFUNDS_PAYABLE, Msat(refund_msat)),
         Transfer("sub_sat", refund_cause, holding(job_id), SUB_SAT, Msat(sub_sat_msat)),
+    )
+
+
+def session_credit(payment_hash: str, session_id: str, paid_msat: int) -> tuple[Transfer, ...]:
+    """A deposit or top-up settled: what LND says was paid can be spent."""
+    return _some(Transfer("settlement", payment_hash, NODE, available(session_id), Msat(paid_msat)))
+
+
+def session_owed_back(cause: str, session_id: str, refund_msat: int, sub_sat_msat: int) -> tuple[Transfer, ...]:
+    """A debt to the session's owner, in whole sats; the rest below a sat stays on its own account."""
+    return _some(
+        Transfer("refund_owed", cause, available(session_id), REFUNDS_PAYABLE, Msat(refund_msat)),
+        Transfer("sub_sat", cause, available(session_id), SUB_SAT, Msat(sub_sat_msat)),
+    )
+
+
+def hold(request_id: str, session_id: str, held_msat: int) -> tuple[Transfer, ...]:
+    """A request begins: its full estimate is set aside from the balance."""
+    return _some(Transfer("hold", request_id, available(session_id), held(session_id), Msat(held_msat)))
+
+
+def session_charge(
+    request_id: str, session_id: str, held_msat: int, charge_msat: int, pool_share_msat: int
+) -> tuple[Transfer, ...]:
+    """A request ended: the charge becomes revenue (the pool gets its share of it), the rest can be spent again."""
+    rest_msat = held_msat - charge_msat
+    return _some(
+        Transfer("charge", request_id, held(session_id), REVENUE, Msat(charge_msat)),
+        Transfer("unhold", request_id, held(session_id), available(session_id), Msat(rest_msat)),
+        Transfer("pool_share", request_id, REVENUE, POOL, Msat(pool_share_msat)),
     )
 
 

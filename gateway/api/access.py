@@ -7,6 +7,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
+from typing import Any
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from gateway.refunds.claim import UseUp
 from ledger import sql
 
 _q = sql.load("gateway.jobs")
+_sessions = sql.load("gateway.sessions")
 
 JOB_ID = re.compile("[A-Za-z0-9_-]{22}")
 BEARER = {"WWW-Authenticate": "Bearer"}
@@ -72,6 +74,17 @@ async def open_job(gateway: Gateway, request: web.Request, *, cookie: str | None
             problems.CREDENTIAL_REQUIRED, "Send the job's token, or its payment's preimage and invoice.", headers=BEARER
         )
     raise Problem(problems.CREDENTIAL_INVALID, "The token or proof of payment is not this job's.", headers=BEARER)
+
+
+async def require_session(gateway: Gateway, request: web.Request) -> Any:
+    """The row (`id, state, pubkey, refund_key_hash`) of the session whose token was sent. Raises Problem (401)."""
+    token = bearer(request)
+    if token is None:
+        raise Problem(problems.CREDENTIAL_REQUIRED, "Send the session's token as bearer token.", headers=BEARER)
+    session = await gateway.pool.fetchrow(_sessions.of_token, token_hash(token))
+    if session is None:
+        raise Problem(problems.CREDENTIAL_INVALID, "This is not the token of a session.", headers=BEARER)
+    return session
 
 
 async def _owner(gateway: Gateway, request: web.Request, pubkey: str) -> Caller | None:

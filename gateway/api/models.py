@@ -120,6 +120,103 @@ class RefundRequest(Model):
     )
 
 
+class SessionRequest(Model):
+    deposit_sats: Annotated[int, Field(strict=True, ge=1, le=100_000_000, description="What to pay in first.")]
+    refund_to: StrictStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Where the rest goes at the end: a BOLT11 invoice without an amount, Lightning Address or LNURL.",
+    )
+
+
+class SessionView(Model):
+    id: str
+    state: Literal["awaiting_deposit", "active", "closing", "closed", "expired"]
+    balance_sats: Sats = Field(description="What can still be spent.")
+    held_sats: Sats = Field(description="Set aside for requests that run now.")
+    deposit_sats: Sats
+    pubkey: str | None = Field(default=None, description="The identity that opened it: its tier applies.")
+    invoice: InvoiceView | None = Field(default=None, description="The newest one that can be paid.")
+    refund_state: Literal["none", "pending", "paying", "paid"]
+    refund_amount_sats: Sats = Field(description="The open sum of the refunds, or the total once all are paid.")
+    refund_to: str | None = Field(default=None, description="The destination on file for what is owed back.")
+    refund_problem: str | None = Field(default=None, description="Why a pending refund waits, in plain words.")
+    created_at: Time
+    updated_at: Time
+
+
+class CreatedSessionView(SessionView):
+    token: str = Field(description="Spends the balance: Authorization: Bearer <token>. Not shown again elsewhere.")
+    refund_key: str = Field(description="Names a destination for the rest. Keep it apart from the token.")
+
+
+class SessionWorkRequest(EstimateRequest):
+    max_sats: Sats | None = Field(
+        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
+    )
+
+
+class SessionResultView(Model):
+    id: str
+    result: Any
+    serve: Literal["free", "partial", "gate"]
+    estimate_sats: Sats
+    actual_cost_sats: Sats
+    absorbed_sats: Sats = Field(description="What the pool paid of the actual cost.")
+    charged_sats: Sats
+    balance_sats: Sats = Field(description="What can still be spent.")
+
+
+class SessionTopupRequest(Model):
+    amount_sats: Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
+
+
+class SessionTopupView(Model):
+    invoice: InvoiceView
+    state: Literal["active"]
+    balance_sats: Sats
+
+
+class CloseRequest(Model):
+    destination: StrictStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Where the rest goes; needs refundKey. Without it: to the session's refundTo, if there is one.",
+    )
+    refund_key: StrictStr | None = Field(default=None, max_length=256)
+
+
+class StatementLine(Model):
+    number: int = Field(description="Without a gap.")
+    kind: Literal["deposit", "topup", "request", "refund", "sub_sat"]
+    subject: str = Field(description="A payment hash, a request's id, or what a refund is for.")
+    change_sats: int
+    balance_sats: Sats = Field(description="After it, what is held for running requests included.")
+    at: Time
+    work: str | None = None
+    state: str | None = Field(default=None, description="Of the request, or of the refund.")
+    serve: Literal["free", "partial", "gate"] | None = None
+    estimate_sats: Sats | None = None
+    actual_cost_sats: Sats | None = None
+    absorbed_sats: Sats | None = Field(default=None, description="Granted by the pool.")
+    failure_reason: str | None = None
+
+
+class StatementView(Model):
+    """paidIn = charged + refunded + balance + held (but for what is below a sat)."""
+
+    balance_sats: Sats
+    held_sats: Sats
+    paid_in_sats: Sats
+    charged_sats: Sats
+    absorbed_sats: Sats
+    refunded_sats: Sats
+    items: list[StatementLine]
+    next: str | None = Field(default=None, description="Give it as `after` for the next page.")
+
+
 class RefundLnurlView(Model):
     lnurl: str = Field(description="LNURL-withdraw: shown as a QR code, a wallet fetches what is owed.")
     url: str = Field(description="The same, decoded.")

@@ -37,6 +37,7 @@ def document(version: str, base_url: str) -> dict[str, Any]:
 
 _SECURITY_SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "The job's token."},
+    "sessionToken": {"type": "http", "scheme": "bearer", "description": "The session's token."},
     "operatorKey": {"type": "http", "scheme": "bearer", "description": "BOLTWORKS_OPERATOR_KEY."},
     "preimage": {"type": "apiKey", "in": "header", "name": "X-Payment-Preimage"},
     "paymentRequest": {"type": "apiKey", "in": "header", "name": "X-Payment-Request"},
@@ -48,6 +49,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "open": [],
     "job": [{"token": []}, {"preimage": [], "paymentRequest": []}],
     "identity": [{"identityToken": []}, {"nostr": []}],
+    "session": [{"sessionToken": []}],
     "operator": [{"operatorKey": []}],
     "webhook": [{"webhookSignature": []}],
 }

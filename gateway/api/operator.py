@@ -149,6 +149,10 @@ async def operator_jobs(request: web.Request) -> web.Response:
     return await _page(request, _q.list_jobs)
 
 
+async def operator_sessions(request: web.Request) -> web.Response:
+    return await _page(request, _q.list_sessions)
+
+
 async def operator_refunds(request: web.Request) -> web.Response:
     return await _page(request, _q.list_refunds)
 

@@ -32,13 +32,24 @@ from jobs job where $1::text is null
    or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1)
 order by job.created_at desc, job.id desc limit $2
 
+-- name: list_sessions
+select session.id as cursor, session.id, session.state, session.pubkey, session.deposit_sats as "depositSats",
+       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as "balanceMsat",
+       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as "heldMsat",
+       session.last_used_at as "lastUsedAt", session.created_at as "createdAt", session.updated_at as "updatedAt"
+from sessions session where $1::text is null
+   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1)
+order by session.created_at desc, session.id desc limit $2
+
 -- name: list_refunds
-select refund.id as cursor, refund.id, refund.job_id as "jobId", refund.cause, refund.amount_sats as "amountSats",
+select refund.id as cursor, refund.id, refund.of_job as "jobId", refund.session_id as "sessionId", refund.cause, refund.amount_sats as "amountSats",
        refund.state, attempt.state as "attemptState", attempt.failure_reason as "failureReason",
-       case refund.state when 'pending' then coalesce(job.refund_to_error, tried.failure_reason) end as "refundProblem",
+       case refund.state when 'pending' then coalesce(job.refund_to_error, session.refund_to_error,
+                                                      tried.failure_reason) end as "refundProblem",
        attempt.sends, refund.created_at as "createdAt", refund.updated_at as "updatedAt"
 from refunds refund
-join jobs job on job.id = refund.job_id
+left join jobs job on job.id = refund.of_job
+left join sessions session on session.id = refund.session_id
 left join refund_attempts attempt on attempt.id = refund.attempt_id
 left join lateral (
     select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
@@ -48,12 +59,21 @@ where $1::text is null
 order by refund.created_at desc, refund.id desc limit $2
 
 -- name: refund_to_retry
-select refund.state, job.refund_to from refunds refund join jobs job on job.id = refund.job_id where refund.id = $1
+select refund.state, coalesce(job.refund_to, session.refund_to) as refund_to
+from refunds refund left join jobs job on job.id = refund.of_job left join sessions session on session.id = refund.session_id
+where refund.id = $1
 
 -- name: retry_refund
 -- The destination stays, the reason why it was rejected goes.
-update jobs job set refund_to_error = null, refund_to_retry_at = null, updated_at = now()
-from refunds refund
-where refund.id = $1 and refund.job_id = job.id and refund.state = 'pending'
-  and job.refund_to is not null and job.refund_to_error is not null
-returning job.id as job_id, job.refund_to, refund.amount_sats
+with due as (select job_id, amount_sats from refunds where id = $1 and state = 'pending'),
+job as (
+    update jobs set refund_to_error = null, refund_to_retry_at = null, updated_at = now() from due
+    where jobs.id = due.job_id and refund_to is not null and refund_to_error is not null
+    returning jobs.id as job_id, refund_to, amount_sats
+),
+session as (
+    update sessions set refund_to_error = null, refund_to_retry_at = null, updated_at = now() from due
+    where sessions.id = due.job_id and refund_to is not null and refund_to_error is not null
+    returning sessions.id as job_id, refund_to, amount_sats
+)
+select * from job union all select * from session

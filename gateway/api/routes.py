@@ -10,12 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import dust, identity, jobs, models, operator, system, withdraw
+from gateway.api import dust, identity, jobs, models, operator, sessions, system, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "identity", "operator", "webhook"]
+Access = Literal["open", "job", "identity", "session", "operator", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ _JOB = (
 )
 _AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _OPERATOR = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
+_SESSION = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
 _DESTINATION = (
     p.DESTINATION_INVALID,
     p.DESTINATION_EXPIRED,
@@ -187,6 +188,99 @@ ROUTES: tuple[Route, ...] = (
         models.LnurlStatusView,
         query=("k1", "pr"),
     ),
+    Route(
+        "POST",
+        "/api/sessions",
+        sessions.create_session,
+        "Open a session: a balance to pay requests from, active when its deposit is paid.",
+        models.CreatedSessionView,
+        status=201,
+        body=models.SessionRequest,
+        idempotent=True,
+        problems=(
+            *_BODY,
+            *_IDEMPOTENT,
+            *_DESTINATION,
+            p.TOO_MANY_INVOICES,
+            p.IDENTITY_INVALID,
+            p.NOSTR_EVENT_REPLAYED,
+            *_AWAY,
+        ),
+    ),
+    Route(
+        "GET",
+        "/api/sessions/current",
+        sessions.get_session,
+        "The session as it is now.",
+        models.SessionView,
+        access="session",
+        problems=_SESSION,
+    ),
+    Route(
+        "POST",
+        "/api/sessions/current/requests",
+        sessions.session_request,
+        "Run a work now, and pay what it really cost from the balance.",
+        models.SessionResultView,
+        body=models.SessionWorkRequest,
+        access="session",
+        idempotent=True,
+        problems=(
+            *_PRICED,
+            *_IDEMPOTENT,
+            *_SESSION,
+            p.BALANCE_TOO_LOW,
+            p.MAX_SATS_EXCEEDED,
+            p.SESSION_NOT_ACTIVE,
+            p.WORK_NOT_IN_SESSIONS,
+            p.WORK_FAILED,
+            p.SLOWED,
+        ),
+    ),
+    Route(
+        "POST",
+        "/api/sessions/current/topups",
+        sessions.topup_session,
+        "Add to the balance: an invoice.",
+        models.SessionTopupView,
+        status=201,
+        body=models.SessionTopupRequest,
+        access="session",
+        idempotent=True,
+        problems=(*_BODY, *_IDEMPOTENT, *_SESSION, p.SESSION_NOT_ACTIVE, p.TOO_MANY_INVOICES, p.NODE_UNAVAILABLE),
+    ),
+    Route(
+        "POST",
+        "/api/sessions/current/close",
+        sessions.close_session,
+        "End the session: the rest is refunded. A destination needs the refundKey. The body may be empty.",
+        models.SessionView,
+        body=models.CloseRequest,
+        access="session",
+        idempotent=True,
+        problems=(
+            *_BODY,
+            *_IDEMPOTENT,
+            *_SESSION,
+            *_DESTINATION,
+            p.REFUND_KEY_INVALID,
+            p.SESSION_NOT_ACTIVE,
+            p.DESTINATION_USED,
+            p.NOTHING_TO_REFUND,
+            p.REFUND_BELOW_MINIMUM,
+            p.REFUND_IN_PROGRESS,
+            p.NODE_UNAVAILABLE,
+        ),
+    ),
+    Route(
+        "GET",
+        "/api/sessions/current/statement",
+        sessions.session_statement,
+        "Every payment, request and refund, numbered, with the balance after it. Pages by `after` and `limit`.",
+        models.StatementView,
+        access="session",
+        problems=(p.INVALID_REQUEST, *_SESSION),
+    ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
     Route("GET", "/api/pool", system.pool, "The free-tier pool.", models.PoolView, problems=(p.DATABASE_UNAVAILABLE,)),
     Route(
@@ -280,6 +374,7 @@ ROUTES: tuple[Route, ...] = (
             ("grants", operator.operator_grants, "What the pool really paid, newest first."),
             ("transfers", operator.operator_transfers, "The book, newest first."),
             ("jobs", operator.operator_jobs, "All jobs, newest first."),
+            ("sessions", operator.operator_sessions, "All sessions, newest first."),
             ("refunds", operator.operator_refunds, "All refunds, newest first."),
             ("balances", operator.operator_balances, "Every account on its normal side."),
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.catalogue import Catalogue
+from gateway.execution.call import call_worker
 from gateway.execution.patience import recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.jobs import finish
@@ -57,18 +58,10 @@ class Executor:
 
     async def _run_worker(self, run: Run) -> Done | WorkFailed:
         entry = self.catalogue.find(run.work)
-        worker = self.workers.get(run.work)
-        if entry is None or worker is None:
+        if entry is None:
             return NO_LONGER_OFFERED
         order = WorkOrder(run.job_id, entry, run.input, run.estimate_sats, run.attempt)
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                return await worker.run(order)
-        except TimeoutError:
-            return WorkFailed(f"The work took longer than {self.timeout_s:.0f} seconds.")
-        except Exception:
-            log.exception("worker fell", extra={"job_id": run.job_id, "work": run.work})
-            return WorkFailed("The worker met a fault of its own.")
+        return await call_worker(self.workers.get(run.work), order, self.timeout_s)
 
     async def _record(self, run: Run, outcome: Done | WorkFailed) -> bool:
         """False: the outcome came late and was discarded."""

@@ -35,6 +35,12 @@ _evaluation = sql.load("gateway.jobs", "evaluation.sql")
 ClientAddress: TypeAlias = IPv4Interface | IPv6Interface
 
 
+def request_hash(work: str, work_input: Mapping[str, Any]) -> bytes:
+    """What was asked for, as the grants' audit names it. Pure."""
+    asked = json.dumps([work, work_input], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(asked.encode()).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     id: str
@@ -52,8 +58,7 @@ class NewJob:
     @property
     def request_hash(self) -> bytes:
         """What was asked for, as the grants' audit names it."""
-        asked = json.dumps([self.work, self.input], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(asked.encode()).digest()
+        return request_hash(self.work, self.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +193,7 @@ async def _refusal(
     job = creation.job
     wait_s = max(paused.get(address_subject(job.client_address), 0), paused.get(job.pubkey or "", 0))
     if wait_s:
-        detail = f"The work you bought failed several times in a row. Try again in {wait_s} s; nothing was charged."
-        return problems.Problem(problems.SLOWED, detail, headers={"Retry-After": str(wait_s)})
+        return slowing.slowed(wait_s)
     if room[job.client_address] <= 0:
         return too_many_unpaid(creation.limits)
     if creation.also is not None:

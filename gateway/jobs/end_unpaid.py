@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from gateway.sessions import deposit
 from ledger import sql
 from ledger.database import Pool
 from lightning.node import Node
@@ -35,23 +36,30 @@ async def record_open(pool: Pool, found: Invoice) -> None:
 
 
 async def record_gone(pool: Pool, payment_hash: bytes) -> bool:
-    """The invoice can not be paid any more; its job expires when no other can be. True: the job expired now."""
+    """The invoice can not be paid any more; its job or session expires when no other can be.
+
+    True: it expired now.
+    """
     async with pool.acquire() as conn, conn.transaction():
         known = await conn.fetchrow(_q.invoice_of_hash, payment_hash)
         if known is None:
             return False
         if known["job_id"] is not None:
             await conn.fetchrow(_q.lock_job, known["job_id"])
+        if known["session_id"] is not None:
+            await deposit.lock_session(conn, known["session_id"])
         gone = await conn.fetchrow(_q.cancel_invoice, payment_hash)
+        if gone is not None and known["session_id"] is not None:
+            return await deposit.expire_unpaid(conn, known["session_id"])
         if gone is None or known["job_id"] is None:
             return False
         return await conn.fetchval(_q.expire_job, known["job_id"]) is not None
 
 
 async def cancel_at_node(pool: Pool, node: Node, job_id: str) -> bool:
-    """Cancel all open invoices of the job at LND first, then here.
+    """Cancel all open invoices of the job (or session: either's id) at LND first, then here.
 
-    False: LND says one of them is settled, so the job is paid. Raises NodeUnavailable: nothing has changed here.
+    False: LND says one of them is settled, so it is paid. Raises NodeUnavailable: nothing has changed here.
     """
     for row in await pool.fetch(_q.open_invoices_of_job, job_id):
         payment_hash = bytes(row["payment_hash"])

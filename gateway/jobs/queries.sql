@@ -102,8 +102,8 @@ select token_hash, pubkey from jobs where id = $1
 select preimage, payment_request from invoices where job_id = $1 and state = 'settled'
 
 -- name: invoice_of_hash
--- Which job an invoice belongs to, before anything is locked (locks go job first).
-select job_id, state, purpose from invoices where payment_hash = $1
+-- Which job or session an invoice belongs to, before anything is locked (locks go job first).
+select job_id, session_id, state, purpose from invoices where payment_hash = $1
 
 -- name: lock_job
 select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,
@@ -179,7 +179,8 @@ update jobs set input = '{}' where id in (
     select id from jobs where state = 'expired' and input <> '{}' and updated_at < now() - interval '7 days' limit 1000)
 
 -- name: open_invoices_of_job
-select payment_hash, state from invoices where job_id = $1 and state in ('planned', 'open')
+-- Or of a session.
+select payment_hash, state from invoices where (job_id = $1 or session_id = $1) and state in ('planned', 'open')
 
 -- name: invoices_to_look_up
 -- Our own invoices that are not final, oldest first; planned ones only once their creation must be over. An

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.ids import new_id
 from gateway.jobs.decisions import DRAINED, Begin, JobState, Purpose, Stage, on_settlement, on_work_failed
+from gateway.sessions import deposit
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules, Serve
@@ -27,6 +28,8 @@ class Settlement(StrEnum):
     OWED_BACK = "owed_back"
     DRAINED = "drained"
     DONATED = "donated"
+    CREDITED = "credited"
+    """To a session's balance."""
     REPEATED = "repeated"
     UNKNOWN_INVOICE = "unknown_invoice"
 
@@ -41,18 +44,24 @@ async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue, rules: Rules) -
     async with pool.acquire() as conn, conn.transaction():
         job = await conn.fetchrow(_q.lock_job_of_invoice, invoice.payment_hash)
         if job is None:
-            return await _donation(conn, invoice)
+            return await _of_no_job(conn, invoice)
         if not await _record(conn, invoice):
             return Settlement.REPEATED
         return await _apply(conn, job, invoice, enqueue, rules)
 
 
-async def _donation(conn: Connection, invoice: Invoice) -> Settlement:
+async def _of_no_job(conn: Connection, invoice: Invoice) -> Settlement:
+    """A donation, or a session's deposit or top-up."""
     known = await conn.fetchrow(_q.invoice_of_hash, invoice.payment_hash)
     if known is None:
         return Settlement.UNKNOWN_INVOICE
+    session_id = known["session_id"]
+    session = None if session_id is None else await deposit.lock_session(conn, session_id)
     if not await _record(conn, invoice):
         return Settlement.REPEATED
+    if session is not None:
+        credited = await deposit.settle(conn, session, known["purpose"], invoice)
+        return Settlement.CREDITED if credited else Settlement.OWED_BACK
     await book.post(conn, transfers.donation(invoice.payment_hash.hex(), invoice.amount_paid_msat))
     return Settlement.DONATED
 

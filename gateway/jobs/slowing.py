@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gateway import problems
+from gateway.problems import Problem
 from ledger import sql
 from ledger.database import Connection
 from ledger.grants import address_subject
@@ -30,6 +32,12 @@ async def pauses(conn: Connection, subjects: Sequence[str]) -> dict[str, int]:
     rows = await conn.fetch(_q.failures, list(subjects))
     waits = {row["subject"]: pause_s(row["failures"], row["since_s"]) for row in rows}
     return {subject: wait for subject, wait in waits.items() if wait > 0}
+
+
+def slowed(wait_s: int) -> Problem:
+    """Pure."""
+    detail = f"The work you bought failed several times in a row. Try again in {wait_s} s; nothing was charged."
+    return Problem(problems.SLOWED, detail, headers={"Retry-After": str(wait_s)})
 
 
 async def count_failure(conn: Connection, job: Any) -> None:

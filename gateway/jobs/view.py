@@ -39,7 +39,7 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         absorb_sats=row["absorb_sats"],
         work_amount_sats=row["work_amount_sats"],
         evaluation=_evaluation_view(row),
-        invoice=_invoice_view(row),
+        invoice=invoice_view(row),
         result=from_jsonb(row["result"]),
         actual_cost_sats=row["actual_cost_sats"],
         absorbed_sats=row["absorbed_sats"],
@@ -48,7 +48,7 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         refund_amount_sats=refund_sats,
         refund_donated_sats=donated_sats or None,
         refund_to=row["refund_to"],
-        refund_problem=_refund_problem(row, refund_state, refund_sats, refund_min_sats),
+        refund_problem=refund_problem(row, refund_state, refund_sats, refund_min_sats),
         failure_reason=row["failure_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -66,7 +66,7 @@ def _evaluation_view(row: Row) -> EvaluationView | None:
     )
 
 
-def _invoice_view(row: Row) -> InvoiceView | None:
+def invoice_view(row: Row) -> InvoiceView | None:
     if row["invoice_request"] is None:
         return None
     expires_at: datetime = row["invoice_expires_at"]
@@ -81,7 +81,7 @@ def _invoice_view(row: Row) -> InvoiceView | None:
     )
 
 
-def _refund_problem(row: Row, state: RefundState, open_sats: int, min_sats: int) -> str | None:
+def refund_problem(row: Row, state: RefundState, open_sats: int, min_sats: int) -> str | None:
     """Why a refund still waits: too small, the last attempt's end, or what is wrong with the destination on file.
 
     While it is on its way: why the last send failed, until the next one leaves.

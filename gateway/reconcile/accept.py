@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.refunds.claim import reject_tried
+from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
@@ -50,7 +51,7 @@ async def accept(pool: Pool, attempt_id: str, verdict: WasPaid | WasNotPaid) -> 
     if isinstance(verdict, WasPaid) and hashlib.sha256(verdict.preimage).digest() != bytes(attempt["payment_hash"]):
         raise AcceptError("this preimage does not hash to the attempt's payment hash: it proves nothing")
     async with pool.acquire() as conn, conn.transaction():
-        await conn.fetchrow(_refunds.lock_job, attempt["job_id"])
+        await lock_owner(conn, attempt["job_id"])
         if isinstance(verdict, WasPaid):
             await _record_paid(conn, attempt, verdict)
         else:

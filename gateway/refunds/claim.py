@@ -1,4 +1,7 @@
-"""A destination claims everything that is pending on a job: one attempt, its payment hash committed before any send."""
+"""A destination claims everything that is pending on a job: one attempt, its payment hash committed before any send.
+
+`job_id` names the owner of the debt: a job, or a session.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ import asyncpg
 
 from gateway import problems
 from gateway.ids import new_id
-from gateway.jobs.decisions import TERMINAL, JobState
 from gateway.problems import Problem
 from gateway.refunds.destination import Destination, Owed, refuse_amount
 from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_fee
 from gateway.refunds.lnurl import is_address
+from gateway.refunds.owner import lock_owner
 from ledger import sql
 from ledger.database import Connection, Pool
 
@@ -70,7 +73,7 @@ async def _claim(
     using_up: UseUp | None,
     from_file: bool,
 ) -> Claimed:
-    job = await conn.fetchrow(_q.lock_job, job_id)
+    job = await lock_owner(conn, job_id)
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND)
     if from_file and job["refund_to"] != destination.text:
@@ -88,7 +91,7 @@ async def _claim(
             problems.NOTHING_TO_REFUND, "Everything that was owed is paid or on its way, or nothing ever was."
         )
     if not pending:
-        return await _keep(conn, JobState(job["state"]), job_id, destination.text, last)
+        return await _keep(conn, job["has_ended"], job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     taken = [row for row in pending if destination.refund_ids is None or row["id"] in destination.refund_ids]
@@ -182,20 +185,20 @@ async def keep_address(pool: Pool, job_id: str, text: str, *, also: UseUp | None
     async with pool.acquire() as conn, conn.transaction():
         if also is not None:
             await also(conn)
-        job = await conn.fetchrow(_q.lock_job, job_id)
+        job = await lock_owner(conn, job_id)
         if job is None:
             raise Problem(problems.JOB_NOT_FOUND)
         if await conn.fetch(_q.lock_pending, job_id):
             await conn.execute(_q.set_refund_to, job_id, text)
             return Claimed.KEPT
         last = await conn.fetchrow(_q.last_attempt, job_id)
-        return await _keep(conn, JobState(job["state"]), job_id, text, last)
+        return await _keep(conn, job["has_ended"], job_id, text, last)
 
 
-async def _keep(conn: Connection, state: JobState, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
-    if state in TERMINAL and last is not None and last["state"] in ("unfinished", "frozen"):
+async def _keep(conn: Connection, has_ended: bool, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
+    if has_ended and last is not None and last["state"] in ("unfinished", "frozen"):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
-    if state in TERMINAL:
+    if has_ended:
         raise Problem(problems.NOTHING_TO_REFUND, "Everything that was owed is paid, or nothing ever was.")
     await conn.execute(_q.set_refund_to, job_id, text)
     return Claimed.KEPT

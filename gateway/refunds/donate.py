@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway import problems
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp
+from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
@@ -24,7 +25,7 @@ async def donate_refund(pool: Pool, job_id: str, min_sats: int, *, also: UseUp |
 
 
 async def _donate(conn: Connection, job_id: str, min_sats: int) -> int:
-    if await conn.fetchrow(_q.lock_job, job_id) is None:
+    if await lock_owner(conn, job_id) is None:
         raise Problem(problems.JOB_NOT_FOUND)
     pending = await conn.fetch(_q.lock_pending, job_id)
     owed_sats = sum(int(row["amount_sats"]) for row in pending)

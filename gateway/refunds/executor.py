@@ -25,6 +25,7 @@ from gateway.refunds.decisions import (
     next_step,
 )
 from gateway.refunds.fees import FeeBound
+from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Pool
 from ledger.money import MAX_SATS, Msat, sats_to_msat
@@ -229,7 +230,7 @@ class RefundExecutor:
     async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
         """One transaction: the attempt is paid, its refunds are paid, the book has both."""
         async with self.pool.acquire() as conn, conn.transaction():
-            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            await lock_owner(conn, attempt.row["job_id"])
             paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
             if paid is None:
                 return
@@ -242,7 +243,7 @@ class RefundExecutor:
     async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
         """Its refunds are pending again; an address on file that gave the invoice says why."""
         async with self.pool.acquire() as conn, conn.transaction():
-            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            await lock_owner(conn, attempt.row["job_id"])
             job_id = await conn.fetchval(_q.record_failed, attempt.id, owner, reason)
             if job_id is None:
                 return
@@ -253,7 +254,7 @@ class RefundExecutor:
     async def _record_frozen(self, attempt: Attempt, owner: str, reason: str) -> None:
         """Its refunds stay claimed until the operator decides."""
         async with self.pool.acquire() as conn, conn.transaction():
-            await conn.fetchrow(_q.lock_job, attempt.row["job_id"])
+            await lock_owner(conn, attempt.row["job_id"])
             job_id = await conn.fetchval(_q.record_frozen, attempt.id, owner, reason)
             if job_id is not None:
                 await conn.execute(_q.touch_job, job_id)

@@ -1,6 +1,10 @@
 -- name: lock_job
--- Locks go job first, then refunds.
-select id, state, refund_to from jobs where id = $1 for no key update
+-- Locks go job (or session) first, then refunds.
+select id, state, refund_to, state in ('complete', 'failed', 'rejected', 'expired') as has_ended
+from jobs where id = $1 for no key update
+
+-- name: lock_session
+select id, state, refund_to, state in ('closed', 'expired') as has_ended from sessions where id = $1 for no key update
 
 -- name: last_attempt
 -- Between sends: the node told how each of them ended, and the next is not due yet.
@@ -33,9 +37,9 @@ returning id
 
 -- name: insert_attempt
 -- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
-insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+insert into refund_attempts (id, job_id, session_id, destination, payment_request, payment_hash, amount_sats, amountless,
                              fee_limit_msat, expires_at, payee, fee_bound, fee_day_budget_msat, fee_payee_budget_msat)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+values ($1, $2, (select id from sessions where id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: lock_fee_budget
 -- One claim after another, in all processes, until its commit: what is left of a budget is granted once.
@@ -60,28 +64,41 @@ where state = 'unfinished' and sends > failed_sends and id <> $1
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
 
 -- name: set_refund_to
-update jobs set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1
+-- Of the owner, whichever it is.
+with job as (
+    update jobs set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1)
+update sessions set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1
 
 -- name: due_on_file
 -- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
-select job.id, job.refund_to
+select owner.id, owner.refund_to
 from (select job_id from refunds where state = 'pending' group by job_id having sum(amount_sats) >= $1) as owed
-join jobs job on job.id = owed.job_id
-where job.refund_to is not null and (job.refund_to_error is null or job.refund_to_retry_at <= now())
-  and not exists (select from refund_attempts attempt where attempt.job_id = job.id
+join (
+    select id, refund_to, refund_to_error, refund_to_retry_at, updated_at from jobs where refund_to is not null
+    union all
+    select id, refund_to, refund_to_error, refund_to_retry_at, updated_at from sessions where refund_to is not null
+) as owner on owner.id = owed.job_id
+where (owner.refund_to_error is null or owner.refund_to_retry_at <= now())
+  and not exists (select from refund_attempts attempt where attempt.job_id = owner.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
-order by job.updated_at limit 100
+order by owner.updated_at limit 100
 
 -- name: reject_on_file
-update jobs set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2
+with job as (
+    update jobs set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2)
+update sessions set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2
 
 -- name: reject_tried
 -- The address that gave the attempt's invoice says why it failed; $3: it is tried again when the next day's budget is
 -- there, at once if the attempt counted on a day that is over.
-update jobs set refund_to_error = $2, updated_at = now(),
-    refund_to_retry_at = case when $3 then (attempt.fee_day + 1)::timestamp at time zone 'utc' end
-from refund_attempts attempt
-where attempt.id = $1 and jobs.id = attempt.job_id and jobs.refund_to = attempt.destination
+with tried as (
+    select job_id, destination, case when $3 then (fee_day + 1)::timestamp at time zone 'utc' end as again_at
+    from refund_attempts where id = $1
+), job as (
+    update jobs set refund_to_error = $2, updated_at = now(), refund_to_retry_at = again_at
+    from tried where jobs.id = tried.job_id and refund_to = tried.destination)
+update sessions set refund_to_error = $2, updated_at = now(), refund_to_retry_at = again_at
+from tried where sessions.id = tried.job_id and refund_to = tried.destination
 
 -- name: lease_due
 -- One executor per attempt: the lease is taken in one guarded step, whoever else looks.
@@ -143,7 +160,8 @@ update refunds set state = 'pending', attempt_id = null, updated_at = now() wher
 update refunds set state = 'donated', updated_at = now() where id = any($1) and state = 'pending'
 
 -- name: touch_job
-update jobs set updated_at = now() where id = $1
+with job as (update jobs set updated_at = now() where id = $1)
+update sessions set updated_at = now() where id = $1
 
 -- name: frozen
 select count(*) from refund_attempts where state = 'frozen'

@@ -1,0 +1,57 @@
+"""The requests that this process runs: each ends and is metered, whether or not its client still waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from gateway.ids import new_id
+from gateway.problems import Problem
+from ledger import sql
+from ledger.database import Pool
+
+_q = sql.load("gateway.sessions")
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Runs:
+    """`owner` names this process in the leases of its requests; `slots` bound how many workers it runs at once."""
+
+    def __init__(self, concurrent: int) -> None:
+        self.owner = new_id()
+        self.slots = asyncio.Semaphore(concurrent)
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._tasks)
+
+    async def ended(self, request_id: str, run: Coroutine[Any, Any, T]) -> T:
+        """Run to the end; a caller that is cancelled leaves it running. Raises what the run raises."""
+        task = asyncio.create_task(run)
+        self._tasks[request_id] = task
+
+        def forget(done: asyncio.Task[T]) -> None:
+            self._tasks.pop(request_id, None)
+            error = None if done.cancelled() else done.exception()
+            if error is not None and not isinstance(error, Problem):
+                log.warning("request fell: %s: %s", type(error).__name__, error, extra={"request_id": request_id})
+
+        task.add_done_callback(forget)
+        return await asyncio.shield(task)
+
+    async def all_ended(self, timeout_s: float) -> None:
+        """The process stops: wait for what runs, but not for ever; what is left is released when its lease ends."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=timeout_s)
+
+    async def keep_leases(self, pool: Pool, lease_s: float) -> None:
+        """Until cancelled: while this process lives, nobody takes its requests for lost."""
+        while True:
+            if self._tasks:
+                await pool.execute(_q.renew_leases, self.owner, self.ids, lease_s)
+            await asyncio.sleep(lease_s / 3)

@@ -1,0 +1,179 @@
+"""Sessions on real nodes: the payer's own channel balance and the statement agree to the sat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from lightning.regtest.control import AsyncControl
+from lightning.regtest.network import Network
+from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.nostr import Signer, header
+from tests.services import WorkService
+
+OPERATOR = "an operator key of tests"
+ALICE = Signer(31)
+CURRENT = "/api/sessions/current"
+
+
+class Holder(Buyer):
+    """Whoever has a session's tokens."""
+
+    session: dict[str, Any]
+
+    async def operator(self, method: str, path: str, body: Any = None) -> None:
+        status, answer = await self.call(method, f"/api/operator/{path}", body, token=OPERATOR)
+        assert status == 200, answer
+
+    async def rank(self, tier: str) -> None:
+        await self.operator("PUT", f"identities/{ALICE.pubkey}", {"tier": tier})
+
+    async def open(self, sats: int) -> dict[str, Any]:
+        """Under ALICE's signature."""
+        raw = json.dumps({"depositSats": sats}).encode()
+        event = ALICE.call("POST", f"{self.url}/api/sessions", raw, content=secrets.token_hex(8))
+        headers = header(event) | {"Content-Type": "application/json"}
+        async with self.http.post(f"{self.url}/api/sessions", data=raw, headers=headers) as response:
+            self.session = await response.json()
+            assert response.status == 201, self.session
+            return self.session
+
+    async def own(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        return await self.call(method, f"{CURRENT}{path}", body, token=self.session["token"])
+
+    async def ask(self, work_input: dict[str, Any], work: str = "echo") -> tuple[int, Any]:
+        return await self.own("POST", "/requests", {"work": work, "input": work_input})
+
+    async def reaches(self, timeout_s: float = 60, **wanted: Any) -> dict[str, Any]:
+        seen: Any = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    _, seen = await self.own("GET", "")
+                    if all(seen.get(name) == value for name, value in wanted.items()):
+                        return dict(seen)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"wanted {wanted}, last seen {seen}") from None
+
+    async def statement(self) -> dict[str, Any]:
+        status, said = await self.own("GET", "/statement?limit=1000")
+        assert status == 200, said
+        assert [item["number"] for item in said["items"]] == list(range(1, len(said["items"]) + 1))
+        left = said["paidInSats"] - said["chargedSats"] - said["refundedSats"]
+        assert left == said["balanceSats"] + said["heldSats"]
+        return dict(said)
+
+
+@pytest_asyncio.fixture
+async def gateway(regtest: Network, dsn: str, service: WorkService, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    settings = {
+        **regtest.access.settings(),
+        "BOLTWORKS_OPERATOR_KEY": OPERATOR,
+        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
+    }
+    async with gateway_process(tmp_path, dsn, settings) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def holder(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Holder:
+    return Holder(http, gateway.url)
+
+
+async def charged(holder: Holder, work_input: dict[str, Any], serve: str, work: str = "echo") -> int:
+    status, answer = await holder.ask(work_input, work)
+    assert (status, answer.get("serve")) == (200, serve), answer
+    assert answer["chargedSats"] + answer["absorbedSats"] == answer["actualCostSats"]
+    return int(answer["chargedSats"])
+
+
+async def test_deposit_ten_requests_topup_close_refund(holder: Holder, payer: AsyncControl) -> None:
+    before = await payer.settled_balance_msat()
+    await holder.operator("POST", "pool/topups", {"amountSats": 1000})
+    await payer.pay((await holder.open(300))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active", balanceSats=300)
+    spent = 0
+    for tier, serve in (("new", "gate"), ("half", "partial"), ("all", "free")):
+        await holder.rank(tier)
+        for cost in (0, 20, 70):
+            spent += await charged(holder, {"cost": cost}, serve)
+    assert spent == 90 + 20  # gate: all of it; partial: what exceeds the 50 that the pool advised
+    await holder.rank("new")
+    spent += await charged(holder, {"markdown": "# Hello", "title": "Hello"}, "gate", "markdown-pdf")
+
+    status, added = await holder.own("POST", "/topups", {"amountSats": 111})
+    assert status == 201, added
+    await payer.pay(added["invoice"]["paymentRequest"])
+    rest = 300 + 111 - spent
+    await holder.reaches(balanceSats=rest, heldSats=0)
+    back = {"destination": await payer.invoice(rest, memo="the rest"), "refundKey": holder.session["refundKey"]}
+    status, closed = await holder.own("POST", "/close", back)
+    assert (status, closed["state"]) == (200, "closed")
+    await holder.reaches(refundState="paid", refundAmountSats=rest)
+
+    said = await holder.statement()
+    assert (said["paidInSats"], said["chargedSats"], said["refundedSats"]) == (411, spent, rest)
+    assert sum(item["kind"] == "request" for item in said["items"]) == 10
+    assert before - await payer.settled_balance_msat() == spent * 1000
+
+
+async def test_killed_in_the_middle_every_hold_is_released_or_charged(
+    gateway: GatewayProcess, holder: Holder, payer: AsyncControl, service: WorkService
+) -> None:
+    """Sixty requests on a balance for fifty, a third of them held up at the worker, when the process is killed."""
+    before = await payer.settled_balance_msat()
+    await payer.pay((await holder.open(5000))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active", balanceSats=5000)
+    asked = [asyncio.create_task(holder.ask({"cost": 100, "n": n, "hold": n % 3 == 0})) for n in range(60)]
+    done: list[Any] = []
+    for next_done in asyncio.as_completed(asked):
+        done.append(await next_done)
+        if len(done) == 20:
+            break
+    await gateway.kill()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    service.release.set()
+    await gateway.start()
+    now = await holder.reaches(heldSats=0)
+    said = await holder.statement()
+    requests = [item for item in said["items"] if item["kind"] == "request"]
+    complete = [item for item in requests if item["state"] == "complete"]
+    lost = [item for item in requests if item["state"] == "failed"]
+    assert all(item["changeSats"] == -100 for item in complete)
+    assert all(item["changeSats"] == 0 and item["failureReason"] for item in lost)
+    answered = sum(isinstance(answer, tuple) and answer[0] == 200 for answer in answers)
+    assert answered <= len(complete)
+    assert len(lost) > 0
+    assert now["balanceSats"] == 5000 - 100 * len(complete)
+
+    back = {"destination": await payer.invoice(0, memo="the rest"), "refundKey": holder.session["refundKey"]}
+    await holder.own("POST", "/close", back)
+    await holder.reaches(state="closed", refundState="paid", refundAmountSats=now["balanceSats"])
+    assert before - await payer.settled_balance_msat() == 100_000 * len(complete)
+
+
+async def test_what_could_still_be_paid_is_cancelled_when_it_closes(
+    holder: Holder, payer: AsyncControl, service: WorkService
+) -> None:
+    """Its invoice is cancelled at the node: the payer keeps the money."""
+    before = await payer.settled_balance_msat()
+    await payer.pay((await holder.open(200))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active")
+    _, added = await holder.own("POST", "/topups", {"amountSats": 50})
+    running = asyncio.create_task(holder.ask({"cost": 10, "hold": True}))
+    await service.arrived.wait()
+    back = {"destination": await payer.invoice(0, memo="the rest"), "refundKey": holder.session["refundKey"]}
+    assert (await holder.own("POST", "/close", back))[1]["state"] == "closing"
+    assert not (await payer.pay(added["invoice"]["paymentRequest"])).succeeded
+    service.release.set()
+    assert (await running)[1]["chargedSats"] == 10
+    await holder.reaches(state="closed", refundState="paid", refundAmountSats=190)
+    assert before - await payer.settled_balance_msat() == 10_000
