@@ -43,7 +43,7 @@ class Containers:
 
     def stop(self, service: str, *, within_s: int = 15) -> None:
         """SIGTERM (or the image's own signal), and SIGKILL after that time."""
-        docker("stop", "--time", str(within_s), self.name(service))
+        docker("stop", "-t", str(within_s), self.name(service))
 
     def kill(self, service: str) -> None:
         """SIGKILL; it is not started again by itself."""
