@@ -106,8 +106,12 @@ def _reason(error: ErrorDetails) -> str:
             return f"must be a text, not {_shown(given)}"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
+        case "too_short" if len(error["loc"]) > 1:
+            return "must not be empty"
         case "too_short":
             return "at least one [[work]] is needed"
+        case "tuple_type" if len(error["loc"]) > 1:
+            return f"must be a list, as in [{_shown(given)}]"
         case "tuple_type":
             return f"must be written as [[{error['loc'][-1]}]]"
         case "dict_type" | "model_type" | "model_attributes_type":

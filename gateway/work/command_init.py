@@ -37,6 +37,10 @@ ENVIRONMENT = {
 OPEN_FILES = 256
 PROCESSES = 256
 COMPLAINT_BYTES = 2000
+NICENESS = 10
+"""The gateway goes first, and so does this process, which must see the limits passed even among many that are busy."""
+PART_BYTES = 65_536
+PARTS_A_ROUND = 32
 POLL_S = 0.02
 MEASURE_S = 0.1
 MICROSECONDS = 1_000_000
@@ -46,7 +50,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`user`: whom the command runs as, and whether we are the machine's own root (else root of a namespace)."""
+    """`uid` and `gid` are whom the command runs as. `is_root`: we are the machine's own root, else one of a namespace."""
 
     command: tuple[str, ...]
     visible: tuple[str, ...]
@@ -151,6 +155,7 @@ def prepare(order: Order) -> None:
         hardest = resource.getrlimit(kind)[1]
         least = limit if hardest == resource.RLIM_INFINITY else min(limit, hardest)
         resource.setrlimit(kind, (least, least))
+    os.nice(NICENESS)
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     if order.is_root:
         for stream in range(3):
@@ -191,8 +196,11 @@ def read_ready(running: Run) -> None:
 
 
 def parts(pipe: int) -> Iterator[bytes]:
+    """What is there, but not for ever: a program may write faster than we read, and the limits must be looked at."""
     with suppress(BlockingIOError):
-        while part := os.read(pipe, 65_536):
+        for _ in range(PARTS_A_ROUND):
+            if not (part := os.read(pipe, PART_BYTES)):
+                return
             yield part
 
 
@@ -205,7 +213,7 @@ def pipes_of(process: subprocess.Popen[bytes]) -> tuple[int, int]:
 def reap(running: Run) -> None:
     """Bury who has ended: the command, and orphans that became ours."""
     with suppress(ChildProcessError):
-        while True:
+        for _ in range(PROCESSES):
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
@@ -233,8 +241,9 @@ def excess(order: Order, cpu_before_us: int) -> str | None:
     cpu_us = reaped_cpu_us() - cpu_before_us + sum(map(living_cpu_us, pids))
     if cpu_us >= order.max_cpu_s * MICROSECONDS:
         return "cpu"
-    memory_bytes = sum(map(memory_of, pids)) + sum(map(stored_in, OWN_FOLDERS))
-    return "memory" if memory_bytes > order.memory_mb * 1024**2 else None
+    left_bytes = order.memory_mb * 1024**2 - sum(map(stored_in, OWN_FOLDERS))
+    too_much = sum(map(resident_in, pids)) > left_bytes and sum(map(share_of, pids)) > left_bytes
+    return "memory" if too_much else None
 
 
 def reaped_cpu_us() -> int:
@@ -252,24 +261,23 @@ def living_cpu_us(pid: int) -> int:
     return sum(map(int, fields[11:15])) * MICROSECONDS // TICKS
 
 
-def memory_of(pid: int) -> int:
-    """Bytes; memory shared by several counts once, in parts. 0 when the process is gone."""
+def resident_in(pid: int) -> int:
+    """Bytes, what is shared with others included; 0 when the process is gone. Quick to ask."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def share_of(pid: int) -> int:
+    """Bytes, what is shared counted in parts. Slow to ask; where we may not, all that is resident."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8", errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     except PermissionError:
-        return private_memory_of(pid)
+        return resident_in(pid)
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-
-
-def private_memory_of(pid: int) -> int:
-    """Where we may not look closely: what is resident and not a file's."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return (int(pages[1]) - int(pages[2])) * resource.getpagesize()
 
 
 def stored_in(folder: str) -> int:
