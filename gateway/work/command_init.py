@@ -50,7 +50,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`uid` and `gid` are whom the command runs as. `is_root`: we are the machine's own root, else one of a namespace."""
+    """`uid` and `gid` are whom the command runs as. `is_root`: we are the machine's root, else one of a namespace."""
 
     command: tuple[str, ...]
     visible: tuple[str, ...]
@@ -77,6 +77,7 @@ class Run:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, lambda *_: None)  # the command may send it; all else process 1 is spared
     order = Order(**json.loads(sys.stdin.buffer.readline()))
     answer: dict[str, Any]
     try:
@@ -146,7 +147,7 @@ def prepare(order: Order) -> None:
     limits = (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, memory_bytes),
-        (resource.RLIMIT_CPU, order.max_cpu_s),
+        (resource.RLIMIT_CPU, order.max_cpu_s + 1),  # counted in ticks: ours comes first, and is exact
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_NPROC, PROCESSES),
         (resource.RLIMIT_CORE, 0),

@@ -197,7 +197,9 @@ async def test_only_its_own_processes_and_none_of_their_insides(sandbox: Sandbox
     assert len((await done(sandbox, shell("echo /proc/[0-9]*"))).result.split()) == 2
     for inside in ("environ", "mem", "root/", "fd/0", "cwd/"):
         assert "exit code 1" in await why(sandbox, shell(f"ls /proc/1/{inside} && cat /proc/1/{inside} || exit 1"))
-    assert "exit code" in await why(sandbox, shell("kill -KILL 1 && exec sleep 0.2 && exit 1 || exit 1"))
+    assert (
+        await done(sandbox, shell("for s in KILL STOP TERM INT; do kill -$s 1; done; sleep 0.2; echo 1"))
+    ).result == 1
 
 
 async def test_nothing_of_the_disk_but_the_systems_programs(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
@@ -378,6 +380,37 @@ async def test_a_program_that_is_not_there_is_told_beforehand(sandbox: Sandbox, 
     told = await command_check.cannot_run(entry("sh", visible=["/var/no-such-folder"]), sandbox)
     assert told is not None
     assert "there is no /var/no-such-folder" in told
+
+
+async def test_where_namespaces_can_not_be_had_nothing_starts(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A machine that forbids them: the gateway refuses with plain words, before it looks at anything else."""
+    if sandbox != Sandbox():
+        pytest.skip("one way in is enough")
+    config = tmp_path / "boltworks.toml"
+    config.write_text(
+        '[[work]]\nname = "count"\nworker = "command"\ncommand = ["wc", "-c"]\n'
+        "price = { per_cpu_second_sats = 5, max_cpu_s = 20 }\n",
+        encoding="utf-8",
+    )
+    forbid = 'echo 0 >/proc/sys/user/max_net_namespaces; exec "$@"'
+    closed = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "sh", "-c", forbid, "sh"]
+    told = {}
+    for command in ("serve", "worker", "doctor"):
+        process = await asyncio.create_subprocess_exec(
+            *(*closed, sys.executable, "-m", "gateway", command),
+            cwd=REPOSITORY,
+            env={**os.environ, "BOLTWORKS_CONFIG": str(config), "BOLTWORKS_DATA_DIR": str(tmp_path / "data")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        told[command] = (await process.communicate())[0].decode()
+        assert process.returncode == 1, told
+    words = (
+        "work 'count': the command worker cannot be run here because namespaces can not be had: unshare: unshare failed"
+    )
+    assert told["serve"].startswith(f"boltworks: {words}")
+    assert told["worker"].startswith(f"boltworks: {words}")
+    assert f"missing  commands: {words}" in told["doctor"]
 
 
 @pytest.mark.parametrize(
