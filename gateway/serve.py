@@ -38,7 +38,7 @@ from gateway.settings import PREFIX, Settings
 from gateway.settlement.deliver import Sender
 from gateway.settlement.sweep import Sweep
 from gateway.settlement.watcher import Watcher
-from gateway.start import open_gateway, open_node
+from gateway.start import check_commands, open_gateway, open_node
 from gateway.supervise import Supervisor
 from gateway.work.registry import evaluator_of
 
@@ -111,6 +111,8 @@ async def running_server(
 ) -> AsyncIterator[Gateway]:
     """A whole gateway, listening. Leaving the block stops it: no new requests, work finished or handed back."""
     catalogue = load_catalogue(settings.config)
+    if work:
+        await check_commands(catalogue, settings)
     sock = listening_socket(settings)
     try:
         async with open_gateway(settings, catalogue) as gateway:
@@ -287,7 +289,9 @@ async def work_only(settings: Settings) -> None:
     """`boltworks worker`: takes paid work and refunds, serves nothing."""
     stopping = asyncio.Event()
     with stop_on_signals(stopping, within_s=STOP_WITHIN_S):
-        async with open_gateway(settings, load_catalogue(settings.config)) as gateway:
+        catalogue = load_catalogue(settings.config)
+        await check_commands(catalogue, settings)
+        async with open_gateway(settings, catalogue) as gateway:
             gateway.stopping = stopping
             async with Supervisor(gateway.metrics) as tasks:
                 await tasks.add("live", lambda: gateway.hub.run(gateway.pool))

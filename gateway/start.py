@@ -14,7 +14,7 @@ from gateway.catalogue import Catalogue
 from gateway.context import Gateway
 from gateway.database import StartError, open_database
 from gateway.settings import PREFIX, Settings
-from gateway.work import build_workers
+from gateway.work import build_workers, command_check
 from ledger.database import Pool
 from lightning.lnd import LndNode
 from lightning.macaroons import is_admin_macaroon
@@ -54,6 +54,12 @@ async def open_gateway(settings: Settings, catalogue: Catalogue) -> AsyncIterato
         installation_id = await pool.fetchval("select id from installation")
         workers = build_workers(catalogue, session, settings.worker_secret.get_secret_value())
         yield Gateway(settings, catalogue, pool, node, session, workers, installation_id)
+
+
+async def check_commands(catalogue: Catalogue, settings: Settings) -> None:
+    """For a process that runs work. Raises StartError when a `command` work can not be run isolated here."""
+    if reason := await command_check.why_not(catalogue, settings):
+        raise StartError(reason)
 
 
 async def check_token_secret(pool: Pool, secret: str) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.catalogue.model import HttpWork, OpenAiWork, PdfWork, TokenPrice, WorkEntry
+from gateway.catalogue.model import CommandWork, CpuPrice, HttpWork, OpenAiWork, PdfWork, TokenPrice, WorkEntry
 from gateway.work.chat_input import chat_messages, output_tokens_at_most
 from gateway.work.pdf_layout import pages_at_most
 
@@ -25,12 +25,19 @@ def estimate_sats(entry: WorkEntry, input: Mapping[str, Any]) -> int:
             return max(1, token_cost_sats(entry.price, input_tokens_at_most(input), output_tokens))
         case PdfWork():
             return pages_at_most(input) * entry.price.per_page_sats
+        case CommandWork():
+            return entry.price.per_cpu_second_sats * entry.price.max_cpu_s
 
 
 def token_cost_sats(price: TokenPrice, input_tokens: int, output_tokens: int) -> int:
     """Input and output together, rounded up once."""
     thousandths = input_tokens * price.per_1k_input_tokens_sats + output_tokens * price.per_1k_output_tokens_sats
     return -(-thousandths // 1000)
+
+
+def cpu_cost_sats(price: CpuPrice, cpu_us: int) -> int:
+    """Of processor time in microseconds, rounded up once."""
+    return -(-cpu_us * price.per_cpu_second_sats // 1_000_000)
 
 
 def input_tokens_at_most(input: Mapping[str, Any]) -> int:

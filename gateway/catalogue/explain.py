@@ -9,18 +9,19 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.catalogue.model import Catalogue, HttpWork, OpenAiWork, PdfWork, PoolSettings, Tier
+from gateway.catalogue.model import Catalogue, CommandWork, HttpWork, OpenAiWork, PdfWork, PoolSettings, Tier
 
-WORKERS: dict[str, type[HttpWork] | type[OpenAiWork] | type[PdfWork]] = {
+WORKERS: dict[str, type[HttpWork] | type[OpenAiWork] | type[PdfWork] | type[CommandWork]] = {
     "http": HttpWork,
     "openai": OpenAiWork,
     "pdf": PdfWork,
+    "command": CommandWork,
 }
-PLANNED_WORKERS = frozenset({"command"})
 _PRICE_FORMS = {
     "http": "{ estimate_sats = 100 }",
     "openai": "{ per_1k_input_tokens_sats = 2, per_1k_output_tokens_sats = 6, max_output_tokens = 1024 }",
     "pdf": "{ per_page_sats = 10 }",
+    "command": "{ per_cpu_second_sats = 5, max_cpu_s = 20 }",
 }
 _UNKNOWN_FIRST = "extra_forbidden"
 
@@ -92,8 +93,6 @@ def _reason(error: ErrorDetails) -> str:
             return f"has no worker; known workers are {', '.join(WORKERS)}"
         case "union_tag_invalid":
             tag = str(context.get("tag"))
-            if tag in PLANNED_WORKERS:
-                return f"the worker {tag!r} is not supported yet"
             return f"there is no worker {tag!r}; known are {', '.join(WORKERS)}" + _hint(tag, WORKERS)
         case "int_type":
             return f"must be a whole number, not {_shown(given)}"
@@ -107,8 +106,12 @@ def _reason(error: ErrorDetails) -> str:
             return f"must be a text, not {_shown(given)}"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
+        case "too_short" if len(error["loc"]) > 1:
+            return "must not be empty"
         case "too_short":
             return "at least one [[work]] is needed"
+        case "tuple_type" if len(error["loc"]) > 1:
+            return f"must be a list, as in [{_shown(given)}]"
         case "tuple_type":
             return f"must be written as [[{error['loc'][-1]}]]"
         case "dict_type" | "model_type" | "model_attributes_type":

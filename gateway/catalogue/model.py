@@ -6,7 +6,8 @@ import re
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeAlias
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from jsonschema.protocols import Validator
@@ -21,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.catalogue.own_schemas import http_schema, openai_schema, pdf_schema
+from gateway.catalogue.own_schemas import command_schema, http_schema, openai_schema, pdf_schema
 from gateway.catalogue.schema_compile import compile_schema
 from ledger import free_tier
 
@@ -29,6 +30,7 @@ MAX_AMOUNT_SATS = 1_000_000_000
 MAX_OUTPUT_TOKENS = 10_000_000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_COMMANDS_OWN = ("dev", "proc", "sys", "tmp", "work")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -67,6 +69,30 @@ def _printable_line(value: str) -> str:
     return value
 
 
+def _argument(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain the character U+0000")
+    return value
+
+
+def _program_first(command: tuple[str, ...]) -> tuple[str, ...]:
+    program = command[0]
+    if not program or ("/" in program and not program.startswith("/")):
+        raise ValueError("must begin with a program: its name, or its whole path from '/'")
+    return command
+
+
+def _visible_path(value: str) -> str:
+    path = PurePosixPath(value)
+    if not value.startswith("/") or ".." in path.parts or len(path.parts) < 2 or not value.isprintable():
+        raise ValueError("must be a whole path from '/', without '..'")
+    if path.parts[1] in _COMMANDS_OWN:
+        raise ValueError(f"must not lie in /{path.parts[1]}: there the command has a folder of its own")
+    return str(PurePosixPath("/", *path.parts[1:]))
+
+
+Argument = Annotated[StrictStr, Field(max_length=10_000), AfterValidator(_argument)]
+VisiblePath = Annotated[StrictStr, Field(max_length=1000), AfterValidator(_visible_path)]
 Name = Annotated[StrictStr, AfterValidator(_name)]
 Line = Annotated[StrictStr, Field(max_length=200), AfterValidator(_printable_line)]
 HttpUrl = Annotated[StrictStr, Field(max_length=2000), AfterValidator(_http_url)]
@@ -109,6 +135,19 @@ class TokenPrice(_Table):
 
 class PagePrice(_Table):
     per_page_sats: PriceSats
+
+
+class CpuPrice(_Table):
+    """Per second of processor time, user and system, of all that the command started; `max_cpu_s` ends it."""
+
+    per_cpu_second_sats: PriceSats
+    max_cpu_s: Annotated[StrictInt, Field(ge=1, le=3600)]
+
+    @model_validator(mode="after")
+    def _payable(self) -> Self:
+        if self.per_cpu_second_sats * self.max_cpu_s > MAX_AMOUNT_SATS:
+            raise ValueError(f"per_cpu_second_sats times max_cpu_s must be at most {MAX_AMOUNT_SATS}")
+        return self
 
 
 class EvaluationSettings(_Table):
@@ -192,7 +231,26 @@ class PdfWork(_Work):
         return pdf_schema()
 
 
-WorkEntry: TypeAlias = HttpWork | OpenAiWork | PdfWork
+class CommandWork(_Work):
+    """A program of the operator's, run without network under limits; no shell reads `command`.
+
+    It sees the system's programs and what `visible` names, read-only. `memory_mb` (MiB) holds for one process and for
+    all together, files in its own folders included. `timeout_s` is by the clock on the wall.
+    """
+
+    worker: Literal["command"]
+    command: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=100), AfterValidator(_program_first)]
+    price: CpuPrice
+    visible: Annotated[tuple[VisiblePath, ...], Field(max_length=50)] = ()
+    memory_mb: Annotated[StrictInt, Field(ge=32, le=1_048_576)] = 512
+    timeout_s: Annotated[StrictInt, Field(ge=1, le=3600)] = 60
+
+    @property
+    def own_schema(self) -> dict[str, Any]:
+        return command_schema()
+
+
+WorkEntry: TypeAlias = HttpWork | OpenAiWork | PdfWork | CommandWork
 """One work that is sold."""
 
 

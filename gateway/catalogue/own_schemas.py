@@ -14,6 +14,10 @@ def http_schema() -> dict[str, Any]:
     return {"type": "object"}
 
 
+def command_schema() -> dict[str, Any]:
+    return {"type": "object"}
+
+
 def pdf_schema() -> dict[str, Any]:
     return {
         "type": "object",

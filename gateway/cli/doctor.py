@@ -17,6 +17,7 @@ from gateway.catalogue import CatalogueError, load_catalogue
 from gateway.database import StartError, database_dsn, migrate_database
 from gateway.settings import PREFIX, Settings, SettingsError, load_settings
 from gateway.start import open_node
+from gateway.work.command_check import why_not
 from ledger.database import DATABASE_AWAY
 from ledger.money import whole_sats
 from lightning.macaroons import BadMacaroon, is_admin_macaroon
@@ -53,10 +54,13 @@ async def examine(*, as_json: bool) -> int:
 
 async def _catalogue(settings: Settings) -> list[Finding]:
     try:
-        works = load_catalogue(settings.config).works
+        catalogue = load_catalogue(settings.config)
     except CatalogueError as error:
         return [Finding("catalogue", "missing", str(error))]
-    return [Finding("catalogue", "ok", f"sells {', '.join(work.name for work in works)}")]
+    findings = [Finding("catalogue", "ok", f"sells {', '.join(work.name for work in catalogue.works)}")]
+    if reason := await why_not(catalogue, settings):
+        findings.append(Finding("commands", "missing", reason))
+    return findings
 
 
 async def _database(settings: Settings) -> list[Finding]:

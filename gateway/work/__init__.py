@@ -1,4 +1,4 @@
-"""What a paid job runs: one `Worker` per entry of the catalogue (`http`, `openai`, the embedded `pdf`).
+"""What a paid job runs: one `Worker` per entry of the catalogue (`http`, `openai`, `command`, the embedded `pdf`).
 
 This file imports nothing heavy: the PDF renderer starts as a process of its own and passes through here.
 """

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import aiohttp
 from standardwebhooks import Webhook
 
-from gateway.catalogue.model import Catalogue, HttpWork, OpenAiWork, PdfWork, WorkEntry
+from gateway.catalogue.model import Catalogue, CommandWork, HttpWork, OpenAiWork, PdfWork, WorkEntry
+from gateway.work.command_worker import CommandWorker
 from gateway.work.evaluator import Evaluator, HttpEvaluator
 from gateway.work.http_worker import HttpWorker
 from gateway.work.openai_worker import OpenAiWorker
@@ -35,3 +36,5 @@ def _worker_of(entry: WorkEntry, session: aiohttp.ClientSession, post: SignedPos
             return OpenAiWorker(session, os.environ.get(name) if name else None)
         case PdfWork():
             return PdfWorker()
+        case CommandWork():
+            return CommandWorker()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.catalogue import load_catalogue
-from gateway.catalogue.estimate import estimate_sats, input_tokens_at_most, token_cost_sats
-from gateway.catalogue.model import HttpWork, OpenAiWork, PdfWork, TokenPrice
+from gateway.catalogue.estimate import cpu_cost_sats, estimate_sats, input_tokens_at_most, token_cost_sats
+from gateway.catalogue.model import CommandWork, HttpWork, OpenAiWork, PdfWork, TokenPrice
 from gateway.work.pdf_layout import pages_at_most
 
 
@@ -25,6 +25,16 @@ def chat(input_sats: int = 2, output_sats: int = 6, max_tokens: int = 1024) -> O
 def test_flat_price() -> None:
     table = {"name": "a", "worker": "http", "url": "http://127.0.0.1/", "price": {"estimate_sats": 42}}
     assert estimate_sats(HttpWork.model_validate(table), {"any": "thing"}) == 42
+
+
+@pytest.mark.parametrize(
+    ("cpu_us", "cost_sats"), [(0, 0), (1, 1), (200_000, 1), (200_001, 2), (1_000_000, 5), (20_000_000, 100)]
+)
+def test_processor_time_rounds_up_once_and_its_limit_is_the_estimate(cpu_us: int, cost_sats: int) -> None:
+    price = {"per_cpu_second_sats": 5, "max_cpu_s": 20}
+    entry = CommandWork.model_validate({"name": "a", "worker": "command", "command": ["wc"], "price": price})
+    assert estimate_sats(entry, {"any": "thing"}) == 100
+    assert cpu_cost_sats(entry.price, cpu_us) == cost_sats
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,13 @@ worker = "http"
 url = "http://127.0.0.1:9000/run"
 price = { estimate_sats = 100 }
 """
+COMMAND = """
+[[work]]
+name = "count"
+worker = "command"
+command = ["wc", "-c"]
+price = { per_cpu_second_sats = 5, max_cpu_s = 20 }
+"""
 CHAT = """
 [[work]]
 name = "chat"
@@ -170,12 +177,26 @@ MISTAKES = [
     pytest.param(WORK.replace('"translate"', "7"), "work[0].name: must be a text, not 7", id="name number"),
     pytest.param(WORK.replace('name = "translate"', ""), "work[0].name: is missing", id="no name"),
     pytest.param(WORK.replace('"http"', '"htpp"'), "did you mean 'http'?", id="worker misspelt"),
+    pytest.param(COMMAND.replace('["wc", "-c"]', '"wc"'), "work[0].command: must be a list, as in ['wc']", id="shell"),
+    pytest.param(COMMAND.replace('["wc", "-c"]', "[]"), "work[0].command: must not be empty", id="no command"),
+    pytest.param(COMMAND.replace('"wc"', '"bin/wc"'), "work[0].command: must begin with a program", id="relative"),
+    pytest.param(COMMAND + 'visible = ["/"]', "work[0].visible[0]: must be a whole path from '/'", id="all visible"),
+    pytest.param(COMMAND + 'visible = ["/a/../b"]', "work[0].visible[0]: must be a whole path", id="visible up"),
+    pytest.param(COMMAND + 'visible = ["/proc/1"]', "work[0].visible[0]: must not lie in /proc", id="visible own"),
+    pytest.param(COMMAND + "memory_mb = 1", "work[0].memory_mb: must be 32 or more, not 1", id="no memory"),
     pytest.param(
-        WORK.replace('"http"', '"command"'), "work[0]: the worker 'command' is not supported yet", id="command"
+        COMMAND.replace("max_cpu_s = 20", "max_cpu = 20"),
+        "work[0].price.max_cpu: a work of the worker 'command' is priced as { per_cpu_second_sats = 5, max_cpu_s",
+        id="command's price",
+    ),
+    pytest.param(
+        COMMAND.replace("= 5", "= 1000000000"),
+        "work[0].price: per_cpu_second_sats times max_cpu_s must be at most 1000000000",
+        id="command's price absurd",
     ),
     pytest.param(
         WORK.replace('worker = "http"', ""),
-        "work[0]: has no worker; known workers are http, openai, pdf",
+        "work[0]: has no worker; known workers are http, openai, pdf, command",
         id="no worker",
     ),
     pytest.param(

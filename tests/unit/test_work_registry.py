@@ -12,6 +12,7 @@ import pytest
 
 from gateway.catalogue import load_catalogue
 from gateway.work import build_workers
+from gateway.work.command_worker import CommandWorker
 from gateway.work.http_worker import HttpWorker
 from gateway.work.openai_worker import OpenAiWorker
 from gateway.work.pdf_worker import PdfWorker
@@ -35,6 +36,12 @@ price = { per_1k_input_tokens_sats = 2, per_1k_output_tokens_sats = 6, max_outpu
 name = "c"
 worker = "pdf"
 price = { per_page_sats = 7 }
+
+[[work]]
+name = "d"
+worker = "command"
+command = ["wc", "-c"]
+price = { per_cpu_second_sats = 5, max_cpu_s = 20 }
 """
 
 
@@ -44,7 +51,7 @@ async def test_workers_by_the_name_of_their_work(tmp_path: Path, monkeypatch: py
     secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
     async with aiohttp.ClientSession() as session:
         workers = build_workers(load_catalogue(tmp_path / "x.toml"), session, secret)
-    assert [type(workers[name]) for name in "abc"] == [HttpWorker, OpenAiWorker, PdfWorker]
+    assert [type(workers[name]) for name in "abcd"] == [HttpWorker, OpenAiWorker, PdfWorker, CommandWorker]
     assert isinstance(workers["b"], OpenAiWorker)
     assert workers["b"].api_key == "value"
 
