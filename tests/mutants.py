@@ -353,7 +353,7 @@ MUTANTS = (
         SESSIONS + "queries.sql",
         "select id, state, pubkey, refund_to from sessions where id = $1 for no key update",
         "select id, state, pubkey, refund_to from sessions where id = $1",
-        REQUESTS + "test_one_key_twice_at_once_runs_once",
+        REQUESTS + "test_two_hundred_in_parallel_on_a_balance_for_fifty",
     ),
     Mutant(
         "a failed request is charged its hold",
@@ -371,9 +371,9 @@ MUTANTS = (
     ),
     Mutant(
         "a living process's request is swept",
-        SESSIONS + "queries.sql",
-        "where state = 'running' and lease_until < now() order by lease_until limit 100",
-        "where state = 'running' order by lease_until limit 100",
+        SESSIONS + "request.py",
+        'is_callers = request["is_lost"] if owner is None else request["owner"] == owner',
+        'is_callers = owner is None or request["owner"] == owner',
         REQUESTS + "test_what_a_dead_process_held_is_released_once",
     ),
     Mutant(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from ledger.database import Pool
+from ledger.database import Connection, Pool
 
 SESSION = """
 insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats, state)
@@ -50,6 +50,11 @@ REFUSED: tuple[tuple[str, ...], ...] = (
 )
 
 
+async def run(conn: Connection, *statements: str) -> None:
+    for statement in statements:
+        await conn.execute(statement)
+
+
 @pytest.mark.parametrize("statements", REFUSED)
 async def test_the_database_refuses(pool: Pool, statements: tuple[str, ...]) -> None:
     async with pool.acquire() as conn:
@@ -57,8 +62,7 @@ async def test_the_database_refuses(pool: Pool, statements: tuple[str, ...]) -> 
         await transaction.start()
         await conn.execute(SESSION)
         with pytest.raises(asyncpg.IntegrityConstraintViolationError):
-            for statement in statements:
-                await conn.execute(statement)
+            await run(conn, *statements)
         await transaction.rollback()
 
 
@@ -66,6 +70,5 @@ async def test_what_is_right_is_taken(pool: Pool) -> None:
     async with pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        for statement in (SESSION, HELD, COMPLETE.format(5, 0, 5), ENTRY.format(1, "'topup'", 5, 5)):
-            await conn.execute(statement)
+        await run(conn, SESSION, HELD, COMPLETE.format(5, 0, 5), ENTRY.format(1, "'topup'", 5, 5))
         await transaction.rollback()

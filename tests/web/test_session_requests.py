@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from gateway.ids import new_id
+from gateway.sessions.request import LOST, end
 from gateway.sessions.sweep import forget_results, release_lost
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, fund, operator, pool_now, rank, signed
@@ -344,6 +346,9 @@ async def test_what_a_dead_process_held_is_released_once(web: Web) -> None:
     running = asyncio.create_task(ask(web, session, {"cost": 30, "hold": True}))
     await web.service.arrived.wait()
     assert await release_lost(web.gateway) == []
+    request_id = await web.gateway.pool.fetchval("select id from session_requests")
+    assert await end(web.gateway.pool, request_id, None, LOST, web.gateway.rules, Decimal(0)) is None
+    assert await end(web.gateway.pool, request_id, "another process", LOST, web.gateway.rules, Decimal(0)) is None
     web.gateway.session_runs.owner, alive = new_id(), web.gateway.session_runs.owner
     await web.gateway.pool.execute("update session_requests set lease_until = now() - interval '1 second'")
     swept = await asyncio.gather(*(release_lost(web.gateway) for _ in range(4)))
