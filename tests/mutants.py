@@ -30,6 +30,9 @@ POLICY = "tests/unit/test_free_tier.py::"
 LOOKS = "tests/web/test_evaluation.py::"
 JOBS = "tests/web/test_free_tier_jobs.py::"
 SALES = "tests/web/test_sales_in_groups.py::"
+SESSIONS = "gateway/sessions/"
+REQUESTS = "tests/web/test_session_requests.py::"
+CLOSING = "tests/web/test_session_close.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +404,70 @@ MUTANTS = (
         "case Purpose.WORK, JobState.AWAITING_WORK_PAYMENT:",
         "case _, JobState.AWAITING_WORK_PAYMENT:",
         "tests/unit/test_job_decisions.py",
+    ),
+    Mutant(
+        "a partial request holds only the user's part",
+        SESSIONS + "decisions.py",
+        "if balance_sats < estimate_sats:",
+        "if balance_sats < decision.charge_sats:",
+        REQUESTS + "test_partial_needs_the_full_estimate_beforehand",
+    ),
+    Mutant(
+        "a request's balance is read before the session's lock",
+        SESSIONS + "queries.sql",
+        "select id, state, pubkey, refund_to from sessions where id = $1 for no key update",
+        "select id, state, pubkey, refund_to from sessions where id = $1",
+        REQUESTS + "test_two_hundred_in_parallel_on_a_balance_for_fifty",
+    ),
+    Mutant(
+        "a failed request is charged its hold",
+        SESSIONS + "request.py",
+        "await _debit(conn, request, 0)",
+        'await _debit(conn, request, request["held_sats"])',
+        REQUESTS + "test_work_that_fails_costs_nothing",
+    ),
+    Mutant(
+        "the pool's advice is charged to it, whatever it still has",
+        "ledger/free_tier.py",
+        "return min(most_sats, most_absorbable(facts, estimate_sats)[0])",
+        "return most_sats",
+        REQUESTS + "test_pool_drained_meanwhile_the_user_pays_what_it_can_not",
+    ),
+    Mutant(
+        "a living process's request is swept",
+        SESSIONS + "request.py",
+        'is_callers = request["is_lost"] if owner is None else request["owner"] == owner',
+        'is_callers = owner is None or request["owner"] == owner',
+        REQUESTS + "test_what_a_dead_process_held_is_released_once",
+    ),
+    Mutant(
+        "max_sats is not compared",
+        "gateway/api/sessions.py",
+        "if cap_sats is not None and priced.estimate_sats > cap_sats:",
+        "if cap_sats is None:",
+        REQUESTS + "test_above_max_sats_nothing_is_done",
+    ),
+    Mutant(
+        "the token names a destination",
+        "gateway/api/sessions.py",
+        "if asked.destination is None and asked.refund_key is None:",
+        "if asked.refund_key is None:",
+        CLOSING + "test_a_destination_needs_the_refund_key",
+    ),
+    Mutant(
+        "a session closes while its work runs",
+        SESSIONS + "queries.sql",
+        """where id = $1 and state = 'closing'
+  and not exists (select from session_requests where session_id = $1 and state = 'running')""",
+        "where id = $1 and state = 'closing'",
+        CLOSING + "test_closing_waits_for_what_runs_and_refuses_the_rest",
+    ),
+    Mutant(
+        "what settles in an ended session reopens it",
+        SESSIONS + "decisions.py",
+        "if state in ENDED:",
+        "if state is SessionState.CLOSED:",
+        CLOSING + "test_what_settles_after_the_end_is_a_refund_of_its_own",
     ),
 )
 

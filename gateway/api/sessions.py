@@ -110,7 +110,8 @@ async def session_request(request: web.Request) -> web.Response:
     async def answer(priced: Priced, request_id: str, resumed: bool) -> SessionResultView:
         address = client_address(request, gateway.settings.trusted_proxies)
         runs = gateway.session_runs
-        payer = Payer(session["id"], address, gateway.memo(MEMO), gateway.invoice_limits)
+        room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
+        payer = Payer(session["id"], address, gateway.memo(MEMO), gateway.invoice_limits, room)
         order = Asked(request_id, session["id"], priced, address, runs.owner, gateway.settings.lease_s, payer)
         return await serve_request(gateway, order, resumed=resumed)
 

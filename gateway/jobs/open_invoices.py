@@ -17,9 +17,12 @@ class OpenInvoices:
     def counted(self, count: int) -> None:
         self.count = count
 
+    def is_full(self, total: int) -> bool:
+        return self.count >= total
+
     def refuse_above(self, total: int) -> None:
         """Raises Problem: as many are open, all together, as may be."""
-        if self.count >= total:
+        if self.is_full(total):
             detail = "The gateway has no room for more just now."
             raise Problem(problems.TOO_MANY_INVOICES, detail, headers={"Retry-After": "60"})
 

@@ -45,6 +45,8 @@ class Payer:
     client_address: ClientAddress
     memo: str
     limits: InvoiceLimits
+    room: bool = True
+    """Whether one more may be opened, as far as all that are open together go."""
 
 
 async def store(conn: Connection, new: NewSession, limits: InvoiceLimits, also: Also | None) -> PlannedInvoice:
@@ -113,12 +115,14 @@ def _planned(row: Row) -> PlannedInvoice:
 async def plan_missing(conn: Connection, payer: Payer, missing_sats: int) -> PlannedInvoice | None:
     """A top-up over what is missing, or one that is unpaid and covers it: being refused costs us no invoice each time.
 
-    The caller holds the session's lock. None: the address has no room for one more.
+    The caller holds the session's lock. None: there is no room for one more.
     """
     time_left_s = min(TIME_TO_PAY_S, payer.limits.expiry_s // 2)
     row = await conn.fetchrow(_q.open_topup, payer.session_id, sats_to_msat(missing_sats), time_left_s)
     if row is not None:
         return _planned(row)
+    if not payer.room:
+        return None
     try:
         return await plan(conn, payer, Entry.TOPUP, missing_sats)
     except Problem:

@@ -70,6 +70,8 @@ async def begin(pool: Pool, asked: Asked, rules: Rules) -> Uncovered | None:
     async with pool.acquire() as conn, conn.transaction():
         session = await lock_session(conn, asked.session_id)
         refuse_inactive(session["state"] if session else SessionState.EXPIRED)
+        if await conn.fetchval(_q.session_of_request, asked.id) is not None:
+            raise still_running()  # the same Idempotency-Key a second time, while the first call was under way
         pubkey = session["pubkey"] if session else None
         await _refuse_slowed(conn, asked, pubkey)
         kept = await book.kept_balances(conn, [transfers.available(asked.session_id)])
@@ -95,6 +97,12 @@ async def begin(pool: Pool, asked: Asked, rules: Rules) -> Uncovered | None:
             asked.lease_s,
         )
         return None
+
+
+def still_running() -> Problem:
+    """Pure."""
+    detail = "Its run has not ended yet. Try again in a few seconds."
+    return Problem(problems.IDEMPOTENCY_KEY_IN_USE, detail, headers={"Retry-After": "2"})
 
 
 def refuse_inactive(state: str) -> None:

@@ -24,19 +24,20 @@ class Runs:
     def __init__(self, concurrent: int) -> None:
         self.owner = new_id()
         self.slots = asyncio.Semaphore(concurrent)
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._running: dict[asyncio.Task[Any], str] = {}
 
     @property
     def ids(self) -> list[str]:
-        return list(self._tasks)
+        """Of the requests that have not ended."""
+        return list(self._running.values())
 
     async def ended(self, request_id: str, run: Coroutine[Any, Any, T]) -> T:
         """Run to the end; a caller that is cancelled leaves it running. Raises what the run raises."""
         task = asyncio.create_task(run)
-        self._tasks[request_id] = task
+        self._running[task] = request_id
 
         def forget(done: asyncio.Task[T]) -> None:
-            self._tasks.pop(request_id, None)
+            del self._running[done]
             error = None if done.cancelled() else done.exception()
             if error is not None and not isinstance(error, Problem):
                 log.warning("request fell: %s: %s", type(error).__name__, error, extra={"request_id": request_id})
@@ -46,12 +47,12 @@ class Runs:
 
     async def all_ended(self, timeout_s: float) -> None:
         """The process stops: wait for what runs, but not for ever; what is left is released when its lease ends."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=timeout_s)
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=timeout_s)
 
     async def keep_leases(self, pool: Pool, lease_s: float) -> None:
         """Until cancelled: while this process lives, nobody takes its requests for lost."""
         while True:
-            if self._tasks:
+            if self._running:
                 await pool.execute(_q.renew_leases, self.owner, self.ids, lease_s)
             await asyncio.sleep(lease_s / 3)

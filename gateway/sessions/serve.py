@@ -45,8 +45,7 @@ async def known_answer(gateway: Gateway, request_id: str) -> SessionResultView |
     if row is None:
         return None
     if row["state"] == "running":
-        detail = "Its run has not ended yet. Try again in a few seconds."
-        raise Problem(problems.IDEMPOTENCY_KEY_IN_USE, detail, headers={"Retry-After": "2"})
+        raise request.still_running()
     if row["state"] == "failed":
         raise Problem(problems.WORK_FAILED, row["failure_reason"], {"id": request_id})
     return result_view(row)

@@ -160,6 +160,23 @@ async def test_killed_in_the_middle_every_hold_is_released_or_charged(
     assert before - await payer.settled_balance_msat() == 100_000 * len(complete)
 
 
+async def test_a_process_that_stops_charges_nothing_for_what_it_stopped(
+    gateway: GatewayProcess, holder: Holder, payer: AsyncControl, service: WorkService
+) -> None:
+    await payer.pay((await holder.open(200))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active")
+    running = asyncio.create_task(holder.ask({"cost": 10, "hold": True}))
+    await service.arrived.wait()
+    assert await gateway.stop() == 0
+    (answer,) = await asyncio.gather(running, return_exceptions=True)
+    assert not (isinstance(answer, tuple) and answer[0] == 200)
+    service.release.set()
+    await gateway.start()
+    await holder.reaches(state="active", balanceSats=200, heldSats=0)
+    (request,) = [item for item in (await holder.statement())["items"] if item["kind"] == "request"]
+    assert (request["state"], request["changeSats"]) == ("failed", 0)
+
+
 async def test_what_could_still_be_paid_is_cancelled_when_it_closes(
     holder: Holder, payer: AsyncControl, service: WorkService
 ) -> None:

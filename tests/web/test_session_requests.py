@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from gateway.ids import new_id
-from gateway.sessions.sweep import release_lost
+from gateway.sessions.request import LOST, end
+from gateway.sessions.sweep import forget_results, release_lost
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, fund, operator, pool_now, rank, signed
 from tests.web.test_sessions import KEY, current, funded, opened, until
@@ -216,6 +218,60 @@ async def test_one_key_while_it_runs_is_409_also_after_the_claims_lease(web: Web
     assert len(web.service.orders) == 1
 
 
+async def test_one_key_twice_at_once_runs_once(web: Web) -> None:
+    """Both calls hold the claim, one after the other; the request itself is made once."""
+    session = await funded(web, 500)
+    async with web.gateway.pool.acquire() as conn, conn.transaction():
+        await conn.execute("select from sessions for no key update")
+        asked = [asyncio.create_task(ask(web, session, {"cost": 10}, headers=KEY))]
+        async with asyncio.timeout(30):
+            while not await web.gateway.pool.fetchval(
+                "update idempotency_keys set lease_until = now() - interval '1 second' returning true"
+            ):
+                await asyncio.sleep(0.02)
+        asked.append(asyncio.create_task(ask(web, session, {"cost": 10}, headers=KEY)))
+        async with asyncio.timeout(30):
+            while await web.gateway.pool.fetchval("select count(*) from pg_locks where not granted") < 2:
+                await asyncio.sleep(0.02)
+    codes = sorted([(status, body.get("code")) for status, body in await asyncio.gather(*asked)])
+    assert codes == [(200, None), (409, "idempotency_key_in_use")]
+    assert len(web.service.orders) == 1
+    assert (await current(web, session))["balanceSats"] == 490
+
+
+async def test_without_room_for_an_invoice_402_says_what_is_missing_all_the_same(web: Web) -> None:
+    session = await funded(web, 60)
+    for _ in range(20):
+        await opened(web, 1)
+    status, problem = await ask(web, session, {"cost": 1})
+    assert (status, problem["missingSats"], problem.get("invoice")) == (402, 40, None)
+
+
+async def test_the_lease_of_what_runs_is_renewed(web: Web) -> None:
+    session = await funded(web, 150)
+    running = asyncio.create_task(ask(web, session, {"cost": 30, "hold": True}))
+    await web.service.arrived.wait()
+    lease = "select lease_until from session_requests"
+    first = await web.gateway.pool.fetchval(lease)
+    async with asyncio.timeout(30):
+        while await web.gateway.pool.fetchval(lease) == first:
+            await asyncio.sleep(0.1)
+    web.service.release.set()
+    assert (await running)[0] == 200
+
+
+async def test_results_are_kept_for_a_day_only(web: Web) -> None:
+    session = await funded(web, 150)
+    await ask(web, session, {"cost": 30})
+    await ask(web, session, {"cost": 30})
+    await web.gateway.pool.execute(
+        "update session_requests set ended_at = now() - interval '26 hours'"
+        " where id = (select id from session_requests limit 1)"
+    )
+    await forget_results(web.gateway)
+    assert await web.gateway.pool.fetchval("select count(*) from session_requests where result is null") == 1
+
+
 async def test_free_work_is_the_pools(web: Web) -> None:
     session = await known(web, 5, "all", 1000)
     status, answer = await ask(web, session, {"cost": 30})
@@ -290,6 +346,9 @@ async def test_what_a_dead_process_held_is_released_once(web: Web) -> None:
     running = asyncio.create_task(ask(web, session, {"cost": 30, "hold": True}))
     await web.service.arrived.wait()
     assert await release_lost(web.gateway) == []
+    request_id = await web.gateway.pool.fetchval("select id from session_requests")
+    assert await end(web.gateway.pool, request_id, None, LOST, web.gateway.rules, Decimal(0)) is None
+    assert await end(web.gateway.pool, request_id, "another process", LOST, web.gateway.rules, Decimal(0)) is None
     web.gateway.session_runs.owner, alive = new_id(), web.gateway.session_runs.owner
     await web.gateway.pool.execute("update session_requests set lease_until = now() - interval '1 second'")
     swept = await asyncio.gather(*(release_lost(web.gateway) for _ in range(4)))
