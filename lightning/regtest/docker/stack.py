@@ -299,9 +299,6 @@ class DockerNetwork(Network):
         """The miner, which may have to take the stack down, needs docker's own settings and the cache."""
         return {**os.environ, **super()._environment(), "HOME": os.environ.get("HOME", str(self.directory))}
 
-    def _check_ports(self, name: str, ports: Sequence[int]) -> None:
-        """docker itself says when a port is taken."""
-
     def _remove_files(self) -> None:
         shutil.rmtree(self.directory / "secrets", ignore_errors=True)
         super()._remove_files()
