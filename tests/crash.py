@@ -19,10 +19,13 @@ from typing import Any
 AT_FILE = "CRASH_AT_FILE"
 SEEN_FILE = "CRASH_SEEN_FILE"
 MONEY = {
+    "sale": ("gateway.api.jobs", "buy"),
+    "sale_group": ("ledger.groups", "Groups._once"),
     "settle": ("gateway.jobs.settle", "settle"),
     "begin_run": ("gateway.jobs.finish", "begin_run"),
     "complete": ("gateway.jobs.finish", "complete"),
     "fail": ("gateway.jobs.finish", "fail"),
+    "on_file": ("gateway.refunds.on_file", "OnFile._claim"),
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
 }

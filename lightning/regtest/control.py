@@ -293,10 +293,13 @@ class NodeControl:
         channels: Sequence[Any] = self._call(self._lightning.ListChannels, ln.ListChannelsRequest()).channels
         return channels
 
-    def held_in_dead_channels(self) -> frozenset[bytes]:
-        """Payment hashes that lie in channels which are not active: they end when, and if, those come back."""
-        dead = [channel for channel in self._channels() if not channel.active]
-        return frozenset(bytes(htlc.hash_lock) for channel in dead for htlc in channel.pending_htlcs)
+    def pending_htlcs(self) -> dict[bytes, bool]:
+        """Payments under way in its channels, by payment hash; False: the channel is not active."""
+        return {
+            bytes(htlc.hash_lock): bool(channel.active)
+            for channel in self._channels()
+            for htlc in channel.pending_htlcs
+        }
 
     def remote_balance_msat(self) -> Msat:
         """What its peers own in their channels with it: the most it could receive."""
@@ -466,9 +469,9 @@ class AsyncControl:
         """See NodeControl.settled_balance_msat."""
         return await self._run(self._control().settled_balance_msat, timeout_s)
 
-    async def held_in_dead_channels(self) -> frozenset[bytes]:
-        """See NodeControl.held_in_dead_channels."""
-        return await self._run(self._control().held_in_dead_channels)
+    async def pending_htlcs(self) -> dict[bytes, bool]:
+        """See NodeControl.pending_htlcs."""
+        return await self._run(self._control().pending_htlcs)
 
     async def facts(self) -> NodeFacts:
         return await self._run(self._control().facts)

@@ -49,7 +49,7 @@ class Tally:
     refunded_msat: int = 0
     destinations: int = 0
     stuck: int = 0
-    """Orders with a payment in a channel that LND lost: judged only for not having been paid too much."""
+    """Orders with a payment that LND lost track of: judged only for not having been paid too much."""
     differences: list[str] = field(default_factory=list)
 
 

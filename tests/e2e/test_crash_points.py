@@ -31,8 +31,8 @@ from tests.gateways import Buyer, GatewayProcess, gateway_process
 from tests.nostr import Signer, header
 from tests.services import WorkService
 
-SAMPLED = ("claim", "advance")
-"""Of these every second point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
+SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
+"""Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 TIMEOUT_S = 90
 POOL_SATS = 100_000
 ROOT = Path(__file__).parents[2]
@@ -51,19 +51,21 @@ class Victim:
     bought: int = 0
     completed: int = 0
 
-    async def sell_and_refund(self, work_input: dict[str, Any], owed_sats: int) -> bool:
-        """One partial job, paid and paid back, however often the process dies meanwhile. True: it died."""
-        died = False
-        job = await self._buy(work_input)
+    async def sell_and_refund(self, work_input: dict[str, Any], owed_sats: int, *, on_file: bool = False) -> bool:
+        """One partial job, paid and paid back, however often the process dies meanwhile. True: it died.
+
+        `on_file`: the destination is given with the order, and nobody asks for the refund.
+        """
+        back = await self.payer.invoice(0 if on_file else owed_sats, expiry_s=3600)
+        job, died = await self._buy(work_input, {"refundTo": back} if on_file else {})
         await self.payer.pay(job["invoice"]["paymentRequest"])
-        back = await self.payer.invoice(owed_sats, expiry_s=3600)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 died = await self._revive() or died
                 seen = await self._job(job)
                 if seen.get("refundState") == "paid":
                     break
-                if seen.get("refundState") == "pending":
+                if seen.get("refundState") == "pending" and not on_file:
                     await self._claim(job, back)
                 await asyncio.sleep(0.03)
         received = await self.payer.lookup(read(back).payment_hash)
@@ -73,28 +75,37 @@ class Victim:
         self.completed += seen["state"] == "complete"
         return died
 
-    async def _buy(self, work_input: dict[str, Any]) -> dict[str, Any]:
-        """Somebody new each time, whom the pool gives half. The last steps of the job before may reach it too."""
+    async def _buy(self, work_input: dict[str, Any], more: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """By somebody new each time, whom the pool gives half; and whether it died. One order is one job.
+
+        The last steps of the job before may reach the point too.
+        """
         self.bought += 1
-        who = Signer(1000 + self.bought)
+        who, key, died = Signer(1000 + self.bought), f"walk-{secrets.token_hex(16)}", False
         await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                await self._revive()
+                died = await self._revive() or died
                 try:
-                    job = await self._ask(who, {"work": "echo", "input": work_input})
-                    assert job["serve"] == "partial"
-                    return job
+                    job = await self._ask(who, {"work": "echo", "input": work_input, **more}, key)
                 except aiohttp.ClientError:
-                    await asyncio.sleep(0.03)
+                    job = None
+                if job is not None:
+                    break
+                await asyncio.sleep(0.03)
+        assert job["serve"] == "partial"
+        assert await self.pool.fetchval("select count(*) from jobs where pubkey = $1", who.pubkey) == 1
+        return job, died
 
-    async def _ask(self, who: Signer, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, who: Signer, body: dict[str, Any], key: str) -> dict[str, Any] | None:
+        """None: an earlier try with this key is not over yet."""
         raw, url = json.dumps(body).encode(), f"{self.gateway.url}/api/jobs"
         headers = header(who.call("POST", url, raw, content=secrets.token_hex(8)))
-        async with self.buyer.http.post(
-            url, data=raw, headers=headers | {"Content-Type": "application/json"}
-        ) as response:
+        headers |= {"Content-Type": "application/json", "Idempotency-Key": key}
+        async with self.buyer.http.post(url, data=raw, headers=headers) as response:
             job = await response.json()
+            if job.get("code") == "idempotency_key_in_use":
+                return None
             assert response.status == 201, job
             return dict(job)
 
@@ -169,7 +180,7 @@ def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
         f"{name}:{count}"
         for name in MONEY
         for count in range(1, highest[name] + 1)
-        if everything or name not in SAMPLED or count % 2 == 1 or count == highest[name]
+        if everything or count == highest[name] or count % SAMPLED.get(name, 1) == 1 % SAMPLED.get(name, 1)
     ]
 
 
@@ -181,14 +192,16 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         victim.seen.write_text("")
         await victim.sell_and_refund({"cost": 70}, 30)
         await victim.sell_and_refund({"fail": True}, 50)
+        await victim.sell_and_refund({"cost": 70}, 30, on_file=True)
     highest = victim.points_seen()
     assert set(highest) == set(MONEY)
     deaths: Counter[str] = Counter()
     for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):
         name = point.partition(":")[0]
         victim.at.write_text(point)
-        failing = name == "fail"
-        died = await victim.sell_and_refund({"fail": True} if failing else {"cost": 70}, 50 if failing else 30)
+        failing, on_file = name == "fail", name == "on_file"
+        work_input, owed_sats = ({"fail": True}, 50) if failing else ({"cost": 70}, 30)
+        died = await victim.sell_and_refund(work_input, owed_sats, on_file=on_file)
         victim.at.unlink(missing_ok=True)
         deaths[name] += died
         await victim.assert_all_is_right(point)
