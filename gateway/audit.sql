@@ -402,9 +402,10 @@ where booked.held <> request.held_sats * 1000
 insert into sessions (id, token_hash, refund_key_hash, client_address, deposit_sats, state)
 values ('self-test-self-test-self', sha256('x'), sha256('y'), '127.0.0.1', 1, 'active');
 insert into session_requests (id, session_id, work, request_hash, client_address, serve, estimate_sats, absorb_sats,
-                              held_sats, owner, lease_until, state, charged_sats, absorbed_sats, failure_reason, ended_at)
+                              held_sats, owner, lease_until, state, charged_sats, absorbed_sats, balance_sats,
+                              failure_reason, ended_at)
 values ('self-test-self-test-self', 'self-test-self-test-self', 'x', sha256('x'), '127.0.0.1', 'gate', 5, 0, 5, 'x', now(),
-        'failed', 0, 0, 'x', now());
+        'failed', 0, 0, 0, 'x', now());
 
 -- name: check_a_session_at_rest_holds_nothing
 -- Before its deposit and once it is closed, a session has no money and runs nothing.

@@ -165,7 +165,7 @@ class SessionResultView(Model):
     actual_cost_sats: Sats
     absorbed_sats: Sats = Field(description="What the pool paid of the actual cost.")
     charged_sats: Sats
-    balance_sats: Sats = Field(description="What can still be spent.")
+    balance_sats: Sats = Field(description="What could be spent when it had ended.")
 
 
 class SessionTopupRequest(Model):

@@ -38,6 +38,7 @@ from gateway.sessions.request import Asked, refuse_inactive
 from gateway.sessions.serve import serve_request
 from gateway.sessions.statement import read_statement
 from gateway.sessions.view import open_invoice_view, read_session
+from lightning.types import NodeUnavailable
 
 MEMO = "Prepaid balance"
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
@@ -194,7 +195,9 @@ async def _close(gateway: Gateway, session_id: str, text: str | None, destinatio
     begun = await closing.close(gateway.pool, session_id, text)
     match begun.state_before:
         case SessionState.AWAITING_DEPOSIT:
-            await closing.end_unpaid(gateway, session_id)
+            await closing.give_up(gateway, session_id)
+            if (await view(gateway, session_id)).state == "awaiting_deposit":
+                raise NodeUnavailable("LND did not say that the invoice is cancelled")
         case SessionState.ACTIVE | SessionState.CLOSING:
             await closing.finish(gateway, session_id)
     if text is not None and not begun.on_file:

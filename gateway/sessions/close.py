@@ -58,7 +58,7 @@ async def _owe_rest(conn: Connection, session_id: str) -> bool:
     return True
 
 
-async def end_unpaid(gateway: Gateway, session_id: str) -> None:
+async def give_up(gateway: Gateway, session_id: str) -> None:
     """A session whose deposit was not paid: `expired` once LND says CANCELED. Raises Problem, NodeUnavailable."""
     if not await cancel_at_node(gateway.pool, gateway.node, session_id):
         gateway.sweep_wake.set()

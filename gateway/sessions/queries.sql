@@ -84,10 +84,7 @@ insert into session_requests (id, session_id, work, request_hash, pubkey, client
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12))
 
 -- name: request
--- As its caller sees it, with what can be spent now.
-select request.*, coalesce(account.balance_msat, 0) as available_msat
-from session_requests request left join accounts account on account.code = 'available:' || request.session_id
-where request.id = $1
+select * from session_requests where id = $1
 
 -- name: session_of_request
 select session_id from session_requests where id = $1
@@ -99,7 +96,8 @@ select *, lease_until < now() as is_lost from session_requests where id = $1 for
 -- name: end_request
 -- Guarded: each request ends exactly once.
 update session_requests set state = $2, result = $3, actual_cost_sats = $4, absorbed_sats = $5, charged_sats = $6,
-    failure_reason = $7, ended_at = now()
+    failure_reason = $7, ended_at = now(),
+    balance_sats = coalesce((select balance_msat from accounts where code = 'available:' || session_id), 0) / 1000
 where id = $1 and state = 'running' returning id
 
 -- name: renew_leases

@@ -49,7 +49,7 @@ def result_view(row: Row) -> SessionResultView:
         actual_cost_sats=row["actual_cost_sats"],
         absorbed_sats=row["absorbed_sats"],
         charged_sats=row["charged_sats"],
-        balance_sats=whole_sats(row["available_msat"]),
+        balance_sats=row["balance_sats"],
     )
 
 

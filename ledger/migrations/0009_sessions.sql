@@ -44,6 +44,8 @@ create table session_requests (
     actual_cost_sats bigint check (actual_cost_sats between 0 and estimate_sats),
     absorbed_sats bigint check (absorbed_sats >= 0),
     charged_sats bigint check (charged_sats >= 0),
+    -- What could be spent when it had ended: a repeated call gets the same answer.
+    balance_sats bigint check (balance_sats >= 0),
     failure_reason text,
     created_at timestamptz not null default now(),
     ended_at timestamptz,
@@ -55,6 +57,7 @@ create table session_requests (
     constraint ended_says_what_it_cost check (
         (state = 'running') = (ended_at is null)
         and (state = 'complete') = (actual_cost_sats is not null)
+        and (state = 'running') = (balance_sats is null)
         and (state = 'running') = (charged_sats is null) and (state = 'running') = (absorbed_sats is null)
         and (state = 'failed') = (failure_reason is not null)),
     constraint charged_and_absorbed_are_the_cost check (charged_sats + absorbed_sats = coalesce(actual_cost_sats, 0)),

@@ -17,9 +17,10 @@ insert into session_requests (id, session_id, work, request_hash, client_address
 values ('request-request-request', 'session-session-session', 'x', sha256('x'), '127.0.0.1', {}, 'me', now());
 """
 COMPLETE = """
-update session_requests set state = 'complete', ended_at = now(),
+update session_requests set state = 'complete', ended_at = now(), balance_sats = 0,
     actual_cost_sats = {}, absorbed_sats = {}, charged_sats = {}
 """
+FAILED = "update session_requests set state = 'failed', ended_at = now()"
 REFUND = "insert into refunds (id, job_id, session_id, cause, amount_sats) values ('a', {}, 'c', 1)"
 ENTRY = "insert into session_entries values ('session-session-session', {}, {}, 's', {}, {})"
 HELD = REQUEST.format("'gate', 10, 0, 10")
@@ -35,7 +36,8 @@ REFUSED: tuple[tuple[str, ...], ...] = (
     (HELD, COMPLETE.format(11, 0, 11)),
     (HELD, COMPLETE.format(5, 1, 4)),  # more than was decided is absorbed
     (HELD, COMPLETE.format(5, 0, 5), COMPLETE.format(4, 0, 4)),
-    (HELD, "update session_requests set state = 'failed', ended_at = now()"),
+    (HELD, FAILED),
+    (HELD, FAILED + ", failure_reason = 'x', absorbed_sats = 0, charged_sats = 0"),  # no balance is kept
     (HELD, "update session_requests set charged_sats = 1, absorbed_sats = 0"),
     (ENTRY.format(1, "'topup'", -5, 0),),
     (ENTRY.format(1, "'request'", 5, 5),),

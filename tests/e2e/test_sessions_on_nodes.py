@@ -177,6 +177,32 @@ async def test_a_process_that_stops_charges_nothing_for_what_it_stopped(
     assert (request["state"], request["changeSats"]) == ("failed", 0)
 
 
+async def test_two_processes_spend_one_balance_once(
+    gateway: GatewayProcess, holder: Holder, payer: AsyncControl, service: WorkService, tmp_path: Path
+) -> None:
+    """Two hundred requests at once, half of them at a second process of the same database; fifty fit."""
+    await payer.pay((await holder.open(5000))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active", balanceSats=5000)
+    folder = tmp_path / "second"
+    folder.mkdir()
+    async with gateway_process(folder, gateway.dsn, {**gateway.env, "BOLTWORKS_PUBLIC_URL": gateway.url}) as second:
+        other = Holder(holder.http, second.url)
+        other.session = holder.session
+        asked = [asyncio.create_task((holder, other)[n % 2].ask({"cost": 100, "hold": True})) for n in range(200)]
+        refused: list[Any] = []
+        for next_done in asyncio.as_completed(asked):
+            refused.append(await next_done)
+            if len(refused) == 150:
+                break
+        service.release.set()
+        answers = await asyncio.gather(*asked)
+    assert {status for status, _ in refused} == {402}
+    assert len({problem["invoice"]["paymentHash"] for _, problem in refused}) == 1
+    assert sum(status == 200 for status, _ in answers) == len(service.orders) == 50
+    said = await holder.statement()
+    assert (said["chargedSats"], said["balanceSats"], said["heldSats"]) == (5000, 0, 0)
+
+
 async def test_what_could_still_be_paid_is_cancelled_when_it_closes(
     holder: Holder, payer: AsyncControl, service: WorkService
 ) -> None:

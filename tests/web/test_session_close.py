@@ -207,6 +207,26 @@ async def test_an_unpaid_session_is_given_up(web: Web) -> None:
         web.pay(session)
 
 
+async def test_an_unpaid_session_is_not_given_up_while_the_node_is_away(web: Web) -> None:
+    session = await opened(web, 500)
+    web.node.go_unavailable()
+    status, problem = await close(web, session)
+    assert (status, problem["code"]) == (503, "node_unavailable")
+    web.node.come_back()
+    web.pay(session)
+    await until(web, session, state="active", balanceSats=500)
+
+
+async def test_paid_just_before_it_is_given_up_it_is_active(web: Web) -> None:
+    session = await opened(web, 500)
+    web.node.go_unavailable()  # so that the watcher does not hear of it
+    web.pay(session)
+    web.node.come_back()
+    status, answer = await close(web, session)
+    assert (status, answer.get("code", answer.get("state"))) in ((409, "session_not_active"), (200, "closed"))
+    await until(web, session, heldSats=0)
+
+
 async def test_closing_waits_for_the_node(web: Web) -> None:
     session = await funded(web, 500)
     await topup(web, session, 5)
