@@ -42,6 +42,7 @@ def build_root(visible: Sequence[str], size_mb: int, owner: tuple[int, int]) -> 
         table = NEW_ROOT / "mounts"
         table.write_text("".join(f"{line} 0 0\n" for line in _mounts(visible, size_mb, owner)), encoding="utf-8")
         _copy_etc()
+        _name(owner)
         _link_devices()
         _mount("-a", "-T", str(table))
         table.unlink()
@@ -107,6 +108,13 @@ def _copy_etc() -> None:
             shutil.copytree(host, etc / name, symlinks=True)
         elif host.exists():
             shutil.copy2(host, etc / name, follow_symlinks=False)
+
+
+def _name(owner: tuple[int, int]) -> None:
+    """Programs ask what their user is called. In a namespace of its own (0) it has the name it has outside."""
+    if owner[0] != 0:
+        with (NEW_ROOT / "etc" / "passwd").open("a", encoding="utf-8") as file:
+            file.write(f"command:x:{owner[0]}:{owner[1]}::/work:/bin/sh\n")
 
 
 def _link_devices() -> None:

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from typing import Any
 from gateway.catalogue.model import CommandWork
 
 NOBODY = 65_534
+FIRST_OWN_UID, OWN_UIDS = 0x7000_0000, 0x0FFF_FFFF
+"""Users that no system gives away (they end above what containers and systemd use, below the signed numbers' end)."""
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 GRACE_S = 60.0
 """What building the world and leaving it may take, on top of the work's own time."""
@@ -46,7 +49,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`uid`, `gid`: as whom the namespaces are made. As root the command itself runs as nobody."""
+    """`uid`, `gid`: as whom the namespaces are made. As root the command itself runs as a user of its own."""
 
     python: str = sys.executable
     uid: int = field(default_factory=os.geteuid)
@@ -84,6 +87,7 @@ class Sandbox:
     def order(self, entry: CommandWork, command: Sequence[str], input: Mapping[str, Any]) -> bytes:
         """One line of JSON: `command_init.Order`."""
         is_root = self.uid == 0
+        uid, gid = own_user() if is_root else (self.uid, self.gid)
         content = {
             "command": list(command),
             "visible": list(entry.visible),
@@ -91,12 +95,28 @@ class Sandbox:
             "memory_mb": entry.memory_mb,
             "timeout_s": entry.timeout_s,
             "max_output_bytes": MAX_OUTPUT_BYTES,
-            "uid": NOBODY if is_root else self.uid,
-            "gid": NOBODY if is_root else self.gid,
+            "uid": uid,
+            "gid": gid,
             "is_root": is_root,
             "input": dict(input),
         }
         return json.dumps(content).encode() + b"\n"
+
+
+def own_user() -> tuple[int, int]:
+    """A user and group that no other run has: the kernel counts processes by user, and one run must not use up all.
+
+    Where we are root of a container that has few users, it is nobody.
+    """
+    number = FIRST_OWN_UID + secrets.randbelow(OWN_UIDS)
+    has_it = _is_mapped(number, "/proc/self/uid_map") and _is_mapped(number, "/proc/self/gid_map")
+    return (number, number) if has_it else (NOBODY, NOBODY)
+
+
+def _is_mapped(number: int, table: str) -> bool:
+    """Each line: first inside, first outside, how many."""
+    ranges = (line.split() for line in Path(table).read_text(encoding="utf-8").splitlines())
+    return any(int(first) <= number < int(first) + int(count) for first, _, count in ranges)
 
 
 async def _asked(process: asyncio.subprocess.Process, order: bytes) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ import pytest
 from gateway.catalogue.estimate import estimate_sats
 from gateway.catalogue.model import CommandWork
 from gateway.work import command_check
-from gateway.work.command_sandbox import MAX_OUTPUT_BYTES, NOBODY, Ended, Sandbox
+from gateway.work.command_sandbox import FIRST_OWN_UID, MAX_OUTPUT_BYTES, NOBODY, Ended, Sandbox
 from gateway.work.command_worker import CommandWorker, read_result
 from gateway.work.worker import Done, WorkFailed, WorkOrder
 
@@ -232,10 +232,12 @@ async def test_a_fresh_folder_to_work_in(sandbox: Sandbox) -> None:
 async def test_an_ordinary_user_without_any_right(sandbox: Sandbox) -> None:
     status = (await done(sandbox, shell("id -u; grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status"))).result
     uid, *lines = status.splitlines()
-    facts = dict(line.split(":\t") for line in lines if not line.startswith("CapBnd"))
-    assert int(uid) == (NOBODY if os.geteuid() == 0 else os.geteuid())
+    facts = dict(line.split(":\t") for line in lines)
+    assert int(uid) >= FIRST_OWN_UID if sandbox.uid == 0 else int(uid) == sandbox.uid
     assert {int(facts[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert facts["NoNewPrivs"] == "1"
+    # A user namespace of its own has a full set of what could be had in it, which reaches nothing outside.
+    assert sandbox.uid != 0 or int(facts["CapBnd"], 16) == 0
     assert "exit code 1" in await why(sandbox, shell("mount -t tmpfs x /work || exit 1"))
 
 
@@ -324,6 +326,21 @@ async def test_waiting_costs_nothing_to_speak_of(sandbox: Sandbox) -> None:
     assert 0 < idle.cost_sats < busy.cost_sats
 
 
+async def test_not_even_our_own_process_in_there_holds_a_secret(
+    sandbox: Sandbox, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOLTWORKS_TOKEN_SECRET", SECRET)
+    running = asyncio.create_task(CommandWorker(sandbox).run(order(entry("sleep", marker))))
+    await until(1, marker)
+    status = Path(f"/proc/{pids_with(marker)[0]}/status").read_text(encoding="utf-8")
+    first = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+    assert b"command_init" in Path(f"/proc/{first}/cmdline").read_bytes()
+    assert SECRET.encode() not in Path(f"/proc/{first}/environ").read_bytes()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 async def test_cancelled_nothing_is_left(sandbox: Sandbox, marker: str) -> None:
     running = asyncio.create_task(CommandWorker(sandbox).run(shell(f"(setsid sleep {marker} &) ; sleep {marker}")))
     await until(2, marker)
@@ -365,6 +382,20 @@ async def test_killed_its_parent_is_enough(sandbox: Sandbox, marker: str) -> Non
     await until(0, marker)
     os.close(stdin)
     os.close(held)
+
+
+async def test_many_processes_of_one_run_are_not_missing_to_another(sandbox: Sandbox, marker: str) -> None:
+    script = f"perl -e 'while (defined(my $pid = fork)) {{ $pid or exec qw(sleep {marker}) }} sleep 600'"
+    crowd = asyncio.create_task(CommandWorker(sandbox).run(shell(script)))
+    async with asyncio.timeout(60):
+        while len(pids_with(marker)) < 200:
+            await asyncio.sleep(0.02)
+    assert (await done(sandbox, shell("id -un >/dev/null; echo 1"))).result == 1
+    assert len(pids_with(marker)) < 256
+    crowd.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await crowd
+    assert pids_with(marker) == []
 
 
 async def test_works_side_by_side(sandbox: Sandbox) -> None:

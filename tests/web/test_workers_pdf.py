@@ -6,7 +6,6 @@ import asyncio
 import base64
 import os
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -147,13 +146,12 @@ async def test_memory_is_limited() -> None:
 
 async def test_the_loop_is_free_while_a_document_is_set() -> None:
     run = asyncio.create_task(PdfWorker().run(order({"markdown": "- a\n" * 3000})))
-    longest_s, last = 0.0, time.monotonic()
+    turns = 0
     while not run.done():
-        await asyncio.sleep(0)
-        now = time.monotonic()
-        longest_s, last = max(longest_s, now - last), now
+        await asyncio.sleep(0.001)
+        turns += 1
     assert isinstance(run.result(), Done)
-    assert longest_s < 1.0
+    assert turns > 20  # a document that was set in the loop itself would leave it none
 
 
 @pytest.mark.parametrize(
