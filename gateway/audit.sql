@@ -282,6 +282,11 @@ where evaluation.job_id is null
    or (job.state in ('awaiting_eval_payment', 'evaluating') and evaluation.outcome is not null)
    or (job.state in ('awaiting_work_payment', 'executing', 'complete') and evaluation.outcome is distinct from 'accepted')
    or (job.state = 'rejected' and evaluation.outcome is distinct from 'rejected')
+   or (job.state = 'failed' and coalesce(evaluation.outcome, 'none') not in ('failed', 'accepted'))
+   or (job.state = 'expired' and evaluation.outcome in ('rejected', 'failed'))
+   or (job.state = 'awaiting_eval_payment' and evaluation.granted)
+   or (evaluation.granted and reservation.reserved_sats <> evaluation.fee_sats)
+   or (evaluation.outcome = 'accepted' and job.estimate_sats > evaluation.cap_sats)
    or (job.state = 'awaiting_eval_payment' and paid.msat > 0)
    or ((job.state = 'evaluating' or evaluation.outcome is not null) and not evaluation.granted
        and paid.msat < evaluation.fee_sats * 1000)

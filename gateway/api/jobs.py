@@ -158,7 +158,9 @@ async def buy(
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
         return await view_of(gateway, job_id)
-    return await create.open_at_node(gateway.pool, gateway.node, planned)
+    opened = await create.open_at_node(gateway.pool, gateway.node, planned)
+    # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
+    return opened if opened.evaluation is None else await view_of(gateway, job_id)
 
 
 async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool, also: Also | None) -> PlannedInvoice | None:

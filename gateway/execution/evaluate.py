@@ -11,14 +11,14 @@ from gateway.catalogue import Catalogue
 from gateway.execution.patience import recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.jobs import evaluate
-from gateway.jobs.create import InvoiceLimits, PlannedInvoice, open_at_node
+from gateway.jobs.create import InvoiceLimits, PlannedInvoice
 from gateway.jobs.evaluate import Answered, Evaluation, Terms
 from gateway.metrics import Metrics
 from gateway.work.evaluator import Accepted, Evaluator, Look, Rejected
 from gateway.work.worker import NO_LONGER_OFFERED, WorkFailed
 from ledger.database import DATABASE_AWAY, Pool
 from lightning.node import Node
-from lightning.types import NodeUnavailable
+from lightning.types import InvoiceConflict, NodeRefused, NodeUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,6 @@ class EvaluationExecutor:
 
     async def _open(self, run: Evaluation, planned: PlannedInvoice) -> None:
         try:
-            await open_at_node(self.pool, self.node, planned)
-        except (NodeUnavailable, *DATABASE_AWAY):
-            log.warning("the invoice waits for the sweep", extra={"job_id": run.job_id})
+            await evaluate.open_work_invoice(self.pool, self.node, planned)
+        except (NodeUnavailable, NodeRefused, InvoiceConflict, *DATABASE_AWAY) as error:
+            log.warning("the invoice waits for the sweep: %s", error, extra={"job_id": run.job_id})

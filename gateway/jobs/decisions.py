@@ -66,7 +66,7 @@ class OweBack:
     sub_sat_msat: Msat
 
 
-DRAINED = "The free pool could not pay its part any more when your payment arrived. Nothing was charged."
+DRAINED = "The free pool could not pay its part any more when your payment arrived. Nothing was charged for the work."
 
 
 OnSettlement: TypeAlias = Begin | OweBack

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.execution.queue import enqueue
 from gateway.jobs import slowing
-from gateway.jobs.create import InvoiceLimits, PlannedInvoice, plan_invoice, store_invoices
+from gateway.jobs.create import InvoiceLimits, PlannedInvoice, open_at_node, plan_invoice, store_invoices
 from gateway.jobs.decisions import JobState, Purpose, on_evaluated, on_work_failed
 from gateway.jobs.settle import owe
 from ledger import book, grants, sql, transfers
@@ -19,6 +19,7 @@ from ledger.database import Connection, Pool, from_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
 from ledger.grants import Ask
 from ledger.money import sats_to_msat
+from lightning.node import Node
 
 _jobs = sql.load("gateway.jobs")
 _q = sql.load("gateway.jobs", "evaluation.sql")
@@ -127,30 +128,40 @@ async def fail(pool: Pool, run: Evaluation, reason: str, *, by_worker: bool = Tr
         back = on_work_failed(await _held_msat(conn, run))
         cause = f"failed:{run.job_id}"
         await book.post(conn, transfers.owed_back(cause, run.job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat))
-        await conn.execute(_q.end_evaluation, run.job_id, run.attempt, "failed", 0, 0)
+        await _end(conn, run, "failed", 0, 0)
         await conn.execute(_q.end_evaluating_job, run.job_id, JobState.FAILED.value, reason)
         await owe(conn, run.job_id, cause, back.refund_sats)
         return Answered(counted=True)
 
 
-async def unopened_invoice(pool: Pool, payment_hash: bytes, *, past_expiry: bool) -> PlannedInvoice | None:
-    """What to open at LND for an accepted job whose planned invoice LND does not know; None: nothing (yet).
+async def unopened_invoice(pool: Pool, payment_hash: bytes, *, can_open: bool) -> PlannedInvoice | None:
+    """What to open at LND for an accepted job whose planned invoice can not be paid; None: nothing (yet).
 
-    A stored preimage is used only before its planned expiry. Past it (`past_expiry`: no AddInvoice can be under way
-    any more) the job gets a new invoice: its fee is paid, and nobody was ever shown the old one.
+    A stored preimage is used only in the first half of its time, so that the payer has some. After that, once no
+    AddInvoice of it can be under way or LND has cancelled it (`can_open` False), the job gets a new invoice: its fee
+    is paid, and nobody was ever shown the old one.
     """
     async with pool.acquire() as conn, conn.transaction():
+        if await conn.fetchval(_q.lock_job_of_planned, payment_hash) is None:
+            return None
         row = await conn.fetchrow(_q.unopened_work_invoice, payment_hash)
         if row is None:
             return None
-        if row["expiry_s"] >= 10:
+        if can_open:
+            if 2 * row["expiry_s"] < row["lifetime_s"]:
+                return None
             return PlannedInvoice(bytes(row["preimage"]), row["amount_msat"], row["memo"], row["expiry_s"])
-        if not past_expiry:
+        if await conn.fetchval(_jobs.cancel_invoice, payment_hash) is None:
             return None
         planned = plan_invoice(row["work_amount_sats"], row["memo"], row["lifetime_s"])
-        await conn.execute(_jobs.cancel_invoice, payment_hash)
         await store_invoices(conn, [(row["id"], row["client_address"], planned, Purpose.WORK)])
         return planned
+
+
+async def open_work_invoice(pool: Pool, node: Node, planned: PlannedInvoice) -> None:
+    """At LND, and whoever watches the job hears of it. Raises NodeUnavailable, InvoiceConflict (a fault)."""
+    job = await open_at_node(pool, node, planned)
+    await pool.execute("select pg_notify('boltworks_job', $1)", job.id)
 
 
 async def _lock_subjects(conn: Connection, job: Any) -> None:
@@ -187,8 +198,14 @@ async def _keep_fee(conn: Connection, job: Any, run: Evaluation, outcome: str, s
             *transfers.owed_back(cause, run.job_id, sats_to_msat(fee.refund_sats), fee.sub_sat_msat),
         ],
     )
-    await conn.execute(_q.end_evaluation, run.job_id, run.attempt, outcome, fee.charged_sats, fee.absorbed_sats)
+    await _end(conn, run, outcome, fee.charged_sats, fee.absorbed_sats)
     await owe(conn, run.job_id, cause, fee.refund_sats)
+
+
+async def _end(conn: Connection, run: Evaluation, outcome: str, charged_sats: int, absorbed_sats: int) -> None:
+    """Guarded; under its lock it can not be another run's any more."""
+    if await conn.fetchval(_q.end_evaluation, run.job_id, run.attempt, outcome, charged_sats, absorbed_sats) is None:
+        raise RuntimeError(f"the evaluation of {run.job_id} ended under its own lock")
 
 
 async def _lock_evaluating(conn: Connection, run: Evaluation) -> Any | None:

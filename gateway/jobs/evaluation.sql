@@ -17,11 +17,11 @@ returning job.id, job.work, job.input, evaluation.cap_sats, evaluation.attempt, 
 update evaluations set handed_back = handed_back + 1 where job_id = $1 and attempt = $2 and outcome is null
 
 -- name: lock_evaluating
--- The job under its lock, and its evaluation, which only the lock's holder writes an end to.
+-- Both rows: `next_evaluation` numbers a new run without the job's lock, and waits here for the end of this one.
 select job.id, job.state, job.pubkey, job.request_hash, job.client_address,
        evaluation.fee_sats, evaluation.granted, evaluation.cap_sats, evaluation.attempt
 from jobs job join evaluations evaluation on evaluation.job_id = job.id
-where job.id = $1 for no key update of job
+where job.id = $1 for no key update of job, evaluation
 
 -- name: end_evaluation
 -- Guarded: an evaluation is answered once.
@@ -38,8 +38,13 @@ where id = $1 and state = 'evaluating' returning id
 update jobs set state = $2, failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()
 where id = $1 and state = 'evaluating' returning id
 
+-- name: lock_job_of_planned
+select job.id from jobs job join invoices invoice on invoice.job_id = job.id
+where invoice.payment_hash = $1 for no key update of job
+
 -- name: unopened_work_invoice
--- The planned invoice of an evaluated job, which nobody but us can open; one that ran out unseen is replaced.
+-- The newest planned invoice of an evaluated job, which nobody but us can open; one that ran out unseen is replaced.
+-- Under the job's lock, in a statement of its own: what another sweep replaced meanwhile is seen.
 select job.id, job.client_address, job.work_amount_sats, invoice.preimage, invoice.amount_msat,
        invoice.memo, ceil(extract(epoch from invoice.planned_expires_at - now()))::int as expiry_s,
        round(extract(epoch from invoice.planned_expires_at - invoice.created_at))::int as lifetime_s
@@ -48,5 +53,5 @@ join evaluations evaluation on evaluation.job_id = job.id
 join invoices invoice on invoice.job_id = job.id and invoice.purpose = 'work' and invoice.state = 'planned'
 where invoice.payment_hash = $1 and job.state = 'awaiting_work_payment' and not exists (
     select from invoices other where other.job_id = job.id and other.purpose = 'work'
-        and other.state in ('planned', 'open') and other.payment_hash <> invoice.payment_hash)
-for no key update of job
+        and (other.state = 'open' or (other.state = 'planned'
+            and (other.created_at, other.payment_hash) > (invoice.created_at, invoice.payment_hash))))

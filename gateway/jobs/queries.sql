@@ -89,7 +89,7 @@ left join evaluations evaluation on evaluation.job_id = job.id
 left join lateral (
     -- The invoice that is to be paid, or was: an evaluation's no longer, once the price of the work is known.
     select * from invoices where invoices.job_id = job.id and payment_request is not null
-        and (purpose = 'work' or job.state not in ('awaiting_work_payment', 'executing', 'complete'))
+        and (purpose = 'work' or evaluation.outcome is distinct from 'accepted')
     order by created_at desc limit 1
 ) as invoice on true
 where job.id = $1

@@ -64,7 +64,7 @@ def _words(job: JobView) -> tuple[str, str, Tone]:
             what = "Your input was not looked at" if _look_outcome(job) == "failed" else "The work failed"
             look = _look_cost(job)
             nothing = f"You pay nothing for the work. {look}" if look else "You pay nothing."
-            everything = "Everything you paid for the work" if look else "Everything you paid"
+            everything = "Everything else that you paid" if look else "Everything you paid"
             return what, f"{nothing} {_refund_text(job, everything)}".strip(), "bad"
         case "expired":
             return _expired(job)
@@ -97,9 +97,9 @@ def _complete(job: JobView) -> tuple[str, str, Tone]:
 
 
 def _expired(job: JobView) -> tuple[str, str, Tone]:
-    if job.refund_state == "none":
-        nothing = _look_cost(job) or "Nothing was charged."
-        text = f"The invoice was cancelled, or ran out before it was paid; it can not be paid now. {nothing}"
+    if job.refund_state == "none" or (_look_outcome(job) == "accepted" and not _paid_sats(job)):
+        nothing = f"{_look_cost(job) or 'Nothing was charged.'} {_refund_text(job, 'What you paid above that')}"
+        text = f"The invoice was cancelled, or ran out before it was paid; it can not be paid now. {nothing}".strip()
         return "This job ended unpaid", text, "quiet"
     text = f"Your payment came after the job had ended. {_refund_text(job, 'Everything you paid')}"
     return "Paid too late", text, "bad"

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from gateway.jobs.create import open_at_node
 from gateway.jobs.end_unpaid import Unpaid, record_gone, record_open, unpaid_invoice
-from gateway.jobs.evaluate import unopened_invoice
+from gateway.jobs.evaluate import open_work_invoice, unopened_invoice
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Enqueue, Settlement, settle
 from gateway.metrics import Metrics
@@ -18,7 +17,7 @@ from ledger import sql
 from ledger.database import Pool
 from ledger.free_tier import Rules
 from lightning.node import Node
-from lightning.types import Invoice, InvoiceState, NodeUnavailable
+from lightning.types import Invoice, InvoiceConflict, InvoiceState, NodeRefused, NodeUnavailable
 
 _q = sql.load("gateway.jobs")
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class Sweep:
 
     async def _look(self, payment_hash: bytes, state: str, *, past_expiry: bool) -> Unpaid:
         invoice = await self.node.lookup_invoice(payment_hash)
-        if invoice is None and state == "planned" and await self._opened(payment_hash, past_expiry=past_expiry):
+        if state == "planned" and await self._opened(payment_hash, invoice, past_expiry=past_expiry):
             return Unpaid.STILL_OPEN
         meaning = unpaid_invoice(invoice, past_expiry=past_expiry)
         if meaning is Unpaid.GONE:
@@ -97,13 +96,20 @@ class Sweep:
             await record_open(self.pool, invoice)
         return meaning
 
-    async def _opened(self, payment_hash: bytes, *, past_expiry: bool) -> bool:
+    async def _opened(self, payment_hash: bytes, invoice: Invoice | None, *, past_expiry: bool) -> bool:
         """An evaluated job waits for its invoice, and whoever was to open it died: nobody else would."""
-        planned = await unopened_invoice(self.pool, payment_hash, past_expiry=past_expiry)
+        cancelled = invoice is not None and invoice.state is InvoiceState.CANCELED
+        if invoice is not None and not cancelled:
+            return False
+        planned = await unopened_invoice(self.pool, payment_hash, can_open=not (cancelled or past_expiry))
         if planned is None:
             return False
-        await open_at_node(self.pool, self.node, planned)
-        log.info("the sweep opened an invoice", extra={"payment_hash": planned.payment_hash.hex()})
+        try:
+            await open_work_invoice(self.pool, self.node, planned)
+        except (InvoiceConflict, NodeRefused):
+            log.exception("ALARM: LND refuses an invoice", extra={"payment_hash": planned.payment_hash.hex()})
+        else:
+            log.info("the sweep opened an invoice", extra={"payment_hash": planned.payment_hash.hex()})
         return True
 
     async def _book(self, payment_hash: bytes, invoice: Invoice) -> None:

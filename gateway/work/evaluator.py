@@ -81,6 +81,6 @@ def read_verdict(answer: Any, cap_sats: int) -> Accepted | Rejected | WorkFailed
 def _rejected(reason: Any) -> Rejected | WorkFailed:
     if reason is None:
         return Rejected(NOT_TAKEN)
-    if not isinstance(reason, str) or "\x00" in reason:
+    if not isinstance(reason, str) or "\x00" in reason or any("\ud800" <= letter <= "\udfff" for letter in reason):
         return WorkFailed(f"{ASKED} gave a reason that can not be read.")
     return Rejected(reason.strip()[:MAX_REASON_CHARACTERS] or NOT_TAKEN)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from gateway.api.models import JobView
 from gateway.execution.queue import enqueue
 from gateway.jobs import evaluate
 from gateway.jobs.evaluate import Evaluation, Terms
+from gateway.pages.story import story
 from gateway.settlement.sweep import Sweep
+from gateway.work.evaluator import read_verdict
+from gateway.work.worker import WorkFailed
 from ledger import book
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, operator, pool_now, rank
@@ -203,7 +208,7 @@ async def test_an_invoice_that_its_opener_could_not_open_is_opened_by_the_sweep(
     terms = Terms(web.gateway.rules, web.gateway.catalogue.pool.share_of_revenue, web.gateway.invoice_limits, "memo")
     answered = await evaluate.accept(pool, Evaluation(job["id"], "looked-at", {}, 100, attempt, 0), 70, terms)
     assert answered.planned is not None
-    assert await evaluate.unopened_invoice(pool, answered.planned.payment_hash, past_expiry=False) is not None
+    assert await evaluate.unopened_invoice(pool, answered.planned.payment_hash, can_open=True) is not None
     # It lies about for so long that its preimage may not be used any more: another one takes its place.
     await pool.execute(
         "update invoices set planned_expires_at = now() - interval '2 min', created_at = now() - interval '9 min'"
@@ -252,3 +257,96 @@ async def test_estimates_and_works_name_the_fee(web: Web) -> None:
     _, works = await web.call("GET", "/api/works")
     fees = {work["name"]: work.get("evaluationFeeSats") for work in works["works"]}
     assert (fees["looked-at"], fees["looked-at-free"], fees["echo"]) == (10, 0, None)
+
+
+async def looking(web: Web, verdict: dict[str, Any], paid_msat: int | None = None) -> tuple[dict[str, Any], Evaluation]:
+    """A job whose first run of the evaluator waits for `release`."""
+    job = await web.buy("looked-at", {"verdict": verdict, "holdLook": True})
+    web.pay(job, paid_msat)
+    async with asyncio.timeout(30):
+        await web.service.looked.wait()
+    return job, Evaluation(job["id"], "looked-at", {}, 100, 1, 0)
+
+
+def terms(web: Web) -> Terms:
+    return Terms(web.gateway.rules, web.gateway.catalogue.pool.share_of_revenue, web.gateway.invoice_limits, "memo")
+
+
+async def test_a_new_run_waits_for_the_end_of_the_one_before(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, run = await looking(web, {"accept": True})
+    lock_subjects, begun = evaluate._lock_subjects, []
+
+    async def begin_meanwhile(conn: Any, row: Any) -> None:
+        await lock_subjects(conn, row)
+        begun.append(asyncio.create_task(evaluate.begin(web.gateway.pool, job["id"])))
+        async with asyncio.timeout(20):  # until it waits for our lock
+            while not await web.gateway.pool.fetchval(
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            ):
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(evaluate, "_lock_subjects", begin_meanwhile)
+    assert (await evaluate.accept(web.gateway.pool, run, 70, terms(web))).counted
+    assert await begun[0] is None
+    assert (await web.job(job))["evaluation"]["outcome"] == "accepted"
+
+
+async def test_an_invoice_that_lnd_cancelled_unseen_is_replaced_once(web: Web) -> None:
+    job, run = await looking(web, {"accept": True})
+    answered = await evaluate.accept(web.gateway.pool, run, 70, terms(web))
+    assert answered.planned is not None
+    # LND has it, we never heard so, and it ran out meanwhile: cancelled there, planned here.
+    await web.node.add_invoice(answered.planned.preimage, 70_000, "memo", 600)
+    await web.node.cancel_invoice(answered.planned.payment_hash)
+    replaced = await asyncio.gather(
+        *(evaluate.unopened_invoice(web.gateway.pool, answered.planned.payment_hash, can_open=False) for _ in range(4))
+    )
+    assert sum(planned is not None for planned in replaced) <= 1  # the gateway's own sweep may have been quicker
+    planned = await web.gateway.pool.fetch(
+        "select state from invoices where job_id = $1 and purpose = 'work' and state <> 'canceled'", job["id"]
+    )
+    assert len(planned) == 1
+    assert (await web.job(job))["state"] == "awaiting_work_payment"
+
+
+async def test_free_work_that_failed_after_a_paid_look_does_not_show_the_fee_as_its_price(web: Web) -> None:
+    await fund(web, 1000)
+    await rank(web, "half", ALICE)
+    job = await buy_as(web, ALICE, "looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "fail": True})
+    await rank(web, "all", ALICE)
+    web.pay(job)
+    failed = await web.until(job, state="failed")
+    assert (failed["serve"], "invoice" in failed) == ("free", False)
+    told = story(JobView.model_validate(failed))
+    assert [(line.label, line.amount_sats) for line in told.receipt] == [
+        ("The look at your input cost you", 10),
+        ("The work cost you", 0),
+    ]
+
+
+async def test_an_overpaid_look_and_an_unpaid_job_were_not_too_late(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}})
+    web.pay(job, 12_000)
+    await opened(web, job)
+    _, ended = await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    told = story(JobView.model_validate(ended))
+    assert told.headline == "This job ended unpaid"
+    assert "cost you 10 sats. What you paid above that, 2 sats, waits for you" in told.text
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "a\x00b"])
+def test_a_reason_that_can_not_be_kept_is_no_answer(reason: str) -> None:
+    assert isinstance(read_verdict({"accept": False, "reason": reason}, 100), WorkFailed)
+
+
+async def test_who_watches_hears_of_the_second_invoice(web: Web) -> None:
+    job = await web.buy("looked-at", {"verdict": {"accept": True}})
+    headers = {"Authorization": f"Bearer {job['token']}"}
+    async with asyncio.timeout(12), web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as events:
+        web.pay(job)
+        async for line in events.content:
+            if line.startswith(b"data: "):
+                seen = json.loads(line[6:])
+                if seen["state"] == "awaiting_work_payment" and "invoice" in seen:
+                    break
+    assert seen["invoice"]["amountSats"] == 100
