@@ -123,7 +123,8 @@ async def _asked(process: asyncio.subprocess.Process, order: bytes) -> tuple[byt
     """Hand over the order and read to the end; stdin stays open, its end would say that nobody waits."""
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise AssertionError("all are pipes")
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # It may have ended already, with its complaint on stderr; uvloop says RuntimeError of a pipe that it knows as closed.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         process.stdin.write(order)
         await process.stdin.drain()
     answer, complaint = await asyncio.gather(process.stdout.read(), process.stderr.read())
