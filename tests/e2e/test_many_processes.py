@@ -29,6 +29,9 @@ async def test_side_by_side(
         gateway_process(tmp_path / "worker", running_gateway.dsn, settings, start=False) as worker,
     ):
         await worker.start("worker", ready=False)
+        async with asyncio.timeout(60):
+            while "working" not in worker.log.read_text():
+                await asyncio.sleep(0.05)
         buyers = [buyer, Buyer(buyer.http, second.url)]
 
         async def one(number: int) -> None:
