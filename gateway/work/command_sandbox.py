@@ -123,7 +123,7 @@ async def _asked(process: asyncio.subprocess.Process, order: bytes) -> tuple[byt
     """Hand over the order and read to the end; stdin stays open, its end would say that nobody waits."""
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise AssertionError("all are pipes")
-    # It may have ended already, with its complaint on stderr; uvloop says RuntimeError of a pipe that it knows as closed.
+    # It may have ended already, with its complaint on stderr. RuntimeError is uvloop's word for a closed pipe.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         process.stdin.write(order)
         await process.stdin.drain()
