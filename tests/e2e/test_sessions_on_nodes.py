@@ -203,6 +203,24 @@ async def test_two_processes_spend_one_balance_once(
     assert (said["chargedSats"], said["balanceSats"], said["heldSats"]) == (5000, 0, 0)
 
 
+async def test_the_pool_drained_between_decision_and_grant(
+    holder: Holder, payer: AsyncControl, service: WorkService
+) -> None:
+    """The first request was advised all that the pool has; a second one takes it meanwhile: the first pays in full."""
+    await holder.operator("POST", "pool/topups", {"amountSats": 50})
+    await holder.rank("half")
+    await payer.pay((await holder.open(200))["invoice"]["paymentRequest"])
+    await holder.reaches(state="active")
+    running = asyncio.create_task(holder.ask({"cost": 70, "hold": True}))
+    await service.arrived.wait()
+    assert await charged(holder, {"cost": 50}, "partial") == 0
+    service.release.set()
+    status, answer = await running
+    assert (status, answer["serve"], answer["absorbedSats"], answer["chargedSats"]) == (200, "partial", 0, 70)
+    assert (await holder.reaches(heldSats=0))["balanceSats"] == 130
+    assert (await holder.statement())["absorbedSats"] == 50
+
+
 async def test_what_could_still_be_paid_is_cancelled_when_it_closes(
     holder: Holder, payer: AsyncControl, service: WorkService
 ) -> None:
