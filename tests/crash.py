@@ -70,6 +70,15 @@ def counted(name: str, function: Callable[..., Coroutine[Any, Any, Any]]) -> Cal
     return call
 
 
+def points_seen(seen: Path) -> dict[str, int]:
+    """The highest point that each coroutine passed."""
+    highest: dict[str, int] = {}
+    for line in seen.read_text().split():
+        name, _, count = line.partition(":")
+        highest[name] = max(highest.get(name, 0), int(count))
+    return highest
+
+
 def wrap_all() -> None:
     """Wrap the money coroutines wherever they were imported to."""
     for name, (module, path) in MONEY.items():

@@ -26,7 +26,7 @@ from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.checks import assert_books_and_node_agree
-from tests.crash import AT_FILE, MONEY, SEEN_FILE
+from tests.crash import AT_FILE, MONEY, SEEN_FILE, points_seen
 from tests.gateways import Buyer, GatewayProcess, gateway_process
 from tests.nostr import Signer, header
 from tests.services import WorkService
@@ -138,14 +138,6 @@ class Victim:
         # The walk fails more work than anybody may: it is not slowed down for that.
         await self.pool.execute("delete from work_failures")
 
-    def points_seen(self) -> dict[str, int]:
-        """The highest point of each coroutine."""
-        highest: dict[str, int] = {}
-        for line in self.seen.read_text().split():
-            name, _, count = line.partition(":")
-            highest[name] = max(highest.get(name, 0), int(count))
-        return highest
-
 
 @pytest_asyncio.fixture
 async def victim(
@@ -193,7 +185,7 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         await victim.sell_and_refund({"cost": 70}, 30)
         await victim.sell_and_refund({"fail": True}, 50)
         await victim.sell_and_refund({"cost": 70}, 30, on_file=True)
-    highest = victim.points_seen()
+    highest = points_seen(victim.seen)
     assert set(highest) == set(MONEY)
     deaths: Counter[str] = Counter()
     for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):

@@ -22,7 +22,7 @@ from ledger.database import Pool
 from lightning.bolt11 import read
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
-from tests.crash import AT_FILE, SEEN_FILE
+from tests.crash import AT_FILE, SEEN_FILE, points_seen
 from tests.e2e.test_sessions_on_nodes import OPERATOR, Holder
 from tests.gateways import GatewayProcess, gateway_process
 from tests.services import WorkService
@@ -108,13 +108,6 @@ class Victim:
         async with self.pool.acquire() as conn:
             assert await find_violations(conn, all_invariants()) == [], point
 
-    def points_seen(self) -> dict[str, int]:
-        highest: dict[str, int] = {}
-        for line in self.seen.read_text().split():
-            name, _, count = line.partition(":")
-            highest[name] = max(highest.get(name, 0), int(count))
-        return highest
-
 
 @pytest_asyncio.fixture
 async def victim(
@@ -152,6 +145,7 @@ def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.native
 async def test_killed_at_the_suspensions_no_hold_is_left_and_no_sat_lost(victim: Victim) -> None:
     await victim.payer.pay((await victim.holder.open(50_000))["invoice"]["paymentRequest"])
     await victim.holder.reaches(state="active")
@@ -161,7 +155,7 @@ async def test_killed_at_the_suspensions_no_hold_is_left_and_no_sat_lost(victim:
         victim.seen.write_text("")
         await victim.ask()
         await victim.open_and_close()
-    highest = victim.points_seen()
+    highest = points_seen(victim.seen)
     assert set(highest) == set(MONEY)
     for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):
         victim.at.write_text(point)
