@@ -54,6 +54,7 @@ BODY_TOO_LARGE = ProblemType("body_too_large", 413, "The request's body is too l
 NOT_JSON = ProblemType("not_json", 415, "The request's body must be application/json")
 INVALID_BODY = ProblemType("invalid_body", 422, "The request's body does not have the right form")
 UNKNOWN_WORK = ProblemType("unknown_work", 404, "There is no such work in the catalogue")
+UNKNOWN_MODEL = ProblemType("unknown_model", 404, "There is no such model in the catalogue")
 INVALID_INPUT = ProblemType("invalid_input", 422, "The input does not fit the work's schema")
 IDEMPOTENCY_KEY_INVALID = ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key is not usable")
 IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency_key_reused", 422, "This Idempotency-Key was used for another request")

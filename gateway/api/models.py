@@ -26,6 +26,37 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+class OpenAiModel(BaseModel):
+    """Of the endpoint that speaks OpenAI's language: snake_case, and members that we do not name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class ChatRequest(OpenAiModel):
+    model: str = Field(description="The name of a work of the catalogue whose worker is `openai`; see GET /v1/models.")
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    stream: bool = False
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_sats: int | None = Field(default=None, ge=0, description="Refused beforehand if it may cost more.")
+
+
+class ChatView(OpenAiModel):
+    """A chat completion as the model's server gave it; streamed, `data:` lines that end with `[DONE]`."""
+
+    choices: list[dict[str, Any]]
+
+
+class ModelListView(OpenAiModel):
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+
+
+class OpenAiErrorView(OpenAiModel):
+    """`error`: `message`, `type`, `code`; a 402 also has `missingSats` and an `invoice`."""
+
+    error: dict[str, Any]
+
+
 class EstimateRequest(Model):
     work: StrictStr = Field(max_length=64, description="The name of a work of the catalogue.")
     input: dict[StrictStr, Any] = Field(description="What the work is to be done on; see the work's inputSchema.")

@@ -90,7 +90,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for problem in (*route.problems, INTERNAL):
         by_status.setdefault(problem.status, []).append(problem)
     for status, types in sorted(by_status.items()):
-        responses[str(status)] = _problem_response(types)
+        responses[str(status)] = _problem_response(types) if route.errors is None else _error_response(route, types)
     return responses
 
 
@@ -106,8 +106,15 @@ def _problem_response(types: Iterable[ProblemType]) -> dict[str, Any]:
     }
 
 
+def _error_response(route: Route, types: Iterable[ProblemType]) -> dict[str, Any]:
+    """Of an endpoint whose errors have a shape of their own."""
+    described = "; ".join(f"`{problem.code}`: {problem.title}" for problem in types)
+    assert route.errors is not None
+    return {"description": described, "content": {"application/json": {"schema": _ref(route.errors)}}}
+
+
 def _models() -> set[type[BaseModel]]:
-    named = {model for route in ROUTES for model in (route.answer, route.body) if model is not None}
+    named = {model for route in ROUTES for model in (route.answer, route.body, route.errors) if model is not None}
     return named | {ProblemView}
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import dust, identity, jobs, models, operator, sessions, system, withdraw
+from gateway.api import dust, identity, jobs, models, operator, sessions, system, v1, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
@@ -33,6 +33,8 @@ class Route:
     """Required query parameters."""
     media: str = "application/json"
     problems: tuple[ProblemType, ...] = field(default=())
+    errors: type[BaseModel] | None = None
+    """The shape of its errors; None: problem+json."""
 
 
 _BODY = (p.INVALID_REQUEST, p.BODY_TOO_LARGE, p.NOT_JSON, p.INVALID_BODY)
@@ -236,6 +238,38 @@ ROUTES: tuple[Route, ...] = (
             p.WORK_FAILED,
             p.SLOWED,
         ),
+    ),
+    Route(
+        "GET",
+        "/v1/models",
+        v1.models,
+        "OpenAI-compatible: the models that are sold, for a session's token as API key.",
+        models.ModelListView,
+        access="session",
+        problems=_SESSION,
+        errors=models.OpenAiErrorView,
+    ),
+    Route(
+        "POST",
+        "/v1/chat/completions",
+        v1.chat_completions,
+        "OpenAI-compatible: a chat completion, streamed or not, paid from the session's balance.",
+        models.ChatView,
+        body=models.ChatRequest,
+        access="session",
+        problems=(
+            *_SESSION,
+            p.INVALID_REQUEST,
+            p.BODY_TOO_LARGE,
+            p.UNKNOWN_MODEL,
+            p.INVALID_INPUT,
+            p.BALANCE_TOO_LOW,
+            p.MAX_SATS_EXCEEDED,
+            p.SESSION_NOT_ACTIVE,
+            p.WORK_FAILED,
+            p.SLOWED,
+        ),
+        errors=models.OpenAiErrorView,
     ),
     Route(
         "POST",

@@ -6,6 +6,7 @@ A client that goes away changes nothing: the run is finished and metered. No cal
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway import problems
@@ -36,7 +37,12 @@ async def serve_request(gateway: Gateway, asked: Asked, *, resumed: bool) -> Ses
     """The answer, or the same one again. Raises Problem: not covered (402), failed (502), still running (409)."""
     if resumed and (known := await known_answer(gateway, asked.id)) is not None:
         return known
-    return await gateway.session_runs.ended(asked.id, _serve(gateway, asked))
+
+    async def run() -> Ending:
+        order = WorkOrder(asked.id, asked.priced.entry, asked.priced.input, asked.estimate_sats, attempt=1)
+        return await call_worker(gateway.workers.get(asked.priced.entry.name), order, gateway.settings.work_timeout_s)
+
+    return await gateway.session_runs.ended(asked.id, serve_run(gateway, asked, run))
 
 
 async def known_answer(gateway: Gateway, request_id: str) -> SessionResultView | None:
@@ -51,11 +57,12 @@ async def known_answer(gateway: Gateway, request_id: str) -> SessionResultView |
     return result_view(row)
 
 
-async def _serve(gateway: Gateway, asked: Asked) -> SessionResultView:
+async def serve_run(gateway: Gateway, asked: Asked, run: Callable[[], Awaitable[Ending]]) -> SessionResultView:
+    """Hold, `run`, debit. Raises Problem as `serve_request` does; to be shielded by the caller."""
     uncovered = await request.begin(gateway.pool, asked, gateway.rules)
     if uncovered is not None:
         raise await _not_covered(gateway, asked, uncovered)
-    ending = await _run(gateway, asked)
+    ending = await _run(gateway, run)
     share = gateway.catalogue.pool.share_of_revenue
     try:
         state = await recorded(
@@ -65,7 +72,7 @@ async def _serve(gateway: Gateway, asked: Asked) -> SessionResultView:
         raise Problem(problems.DATABASE_UNAVAILABLE, "The gateway stops. Nothing will be charged.") from None
     if state is SessionState.CLOSING:
         gateway.session_wake.set()
-    end = "complete" if isinstance(ending, Done) else "failed"
+    end = ("complete" if isinstance(ending, Done) else "failed") if state is not None else "late"
     gateway.metrics.works.labels(asked.priced.entry.name, end).inc()
     log.info("request ended: %s", end, extra={"request_id": asked.id, "work": asked.priced.entry.name})
     answer = await known_answer(gateway, asked.id)
@@ -74,13 +81,10 @@ async def _serve(gateway: Gateway, asked: Asked) -> SessionResultView:
     return answer
 
 
-async def _run(gateway: Gateway, asked: Asked) -> Ending:
-    order = WorkOrder(asked.id, asked.priced.entry, asked.priced.input, asked.estimate_sats, attempt=1)
-    worker = gateway.workers.get(asked.priced.entry.name)
-
+async def _run(gateway: Gateway, run: Callable[[], Awaitable[Ending]]) -> Ending:
     async def work() -> Ending:
         async with gateway.session_runs.slots:
-            return await call_worker(worker, order, gateway.settings.work_timeout_s)
+            return await run()
 
     try:
         return await within_grace(work(), gateway.stopping, GRACE_S)

@@ -8,6 +8,7 @@ import logging
 from gateway.context import Gateway
 from gateway.sessions import close, request
 from ledger import sql
+from ledger.database import DATABASE_AWAY
 
 _q = sql.load("gateway.sessions")
 log = logging.getLogger(__name__)
@@ -19,7 +20,6 @@ async def run(gateway: Gateway) -> None:
     """Until cancelled; woken when the last request of a session that closes may have ended."""
     while True:
         gateway.session_wake.clear()
-        await release_lost(gateway)
         for row in await gateway.pool.fetch(_q.closing_sessions):
             await close.finish(gateway, row["id"])
         await close.expire_idle(gateway.pool, gateway.settings.session_idle_days)
@@ -30,12 +30,29 @@ async def run(gateway: Gateway) -> None:
             continue
 
 
+async def release_regularly(gateway: Gateway) -> None:
+    """Until cancelled, on its own: no node that hangs keeps holds from being released."""
+    runs = gateway.session_runs
+    while True:
+        # What this process runs is not lost, however long it could not say so.
+        await gateway.pool.execute(_q.renew_leases, runs.owner, runs.ids, gateway.settings.lease_s)
+        await release_lost(gateway)
+        await asyncio.sleep(SWEEP_S)
+
+
 async def release_lost(gateway: Gateway) -> list[str]:
     """What a dead process held is released, exactly once, whoever else sweeps. Answers the requests that ended here."""
     ended = []
     share = gateway.catalogue.pool.share_of_revenue
     for row in await gateway.pool.fetch(_q.lost_requests):
-        if await request.end(gateway.pool, row["id"], None, request.LOST, gateway.rules, share):
+        try:
+            state = await request.end(gateway.pool, row["id"], None, request.LOST, gateway.rules, share)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            log.exception("ALARM: a lost request can not be ended", extra={"request_id": row["id"]})
+            continue  # it holds up no other
+        if state is not None:
             ended.append(row["id"])
             log.warning("request was lost with its process, its hold is released", extra={"request_id": row["id"]})
     return ended

@@ -49,17 +49,17 @@ async def chat_events(response: aiohttp.ClientResponse, max_bytes: int) -> Async
     Raises BrokenAnswer, AnswerTooLong, and aiohttp's transport faults.
     """
     if response.content_type == "application/json":
-        for event in _events_of(_parsed(await read_bounded(response, max_bytes))):
+        for event in _events_of(parsed(await read_bounded(response, max_bytes))):
             yield event
         return
-    async for data in _data_lines(response, max_bytes):
+    async for data in data_lines(response, max_bytes):
         if data == b"[DONE]":
             return
-        for event in _events_of(_parsed(data)):
+        for event in _events_of(parsed(data)):
             yield event
 
 
-async def _data_lines(response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
+async def data_lines(response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
     """The payloads of `data:` lines. Other fields, comments and blank lines say nothing here."""
     left = max_bytes
     rest = b""
@@ -75,7 +75,8 @@ async def _data_lines(response: aiohttp.ClientResponse, max_bytes: int) -> Async
         yield rest[5:].strip()
 
 
-def _parsed(data: bytes) -> dict[str, Any]:
+def parsed(data: bytes) -> dict[str, Any]:
+    """Raises BrokenAnswer."""
     try:
         value = strict_json(data)
     except ValueError:
@@ -98,12 +99,13 @@ def _events_of(value: dict[str, Any]) -> list[ChatEvent]:
             events.append(TextPart(text))
         if isinstance(choice.get("finish_reason"), str):
             events.append(Finish(choice["finish_reason"][:40]))
-    if usage := _usage_of(value.get("usage")):
+    if usage := usage_of(value.get("usage")):
         events.append(usage)
     return events
 
 
-def _usage_of(value: Any) -> Usage | None:
+def usage_of(value: Any) -> Usage | None:
+    """None: the server did not count."""
     if not isinstance(value, dict):
         return None
     counts = [value.get(name) for name in ("prompt_tokens", "completion_tokens")]

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from gateway import problems
 from gateway.api import openapi
+from gateway.api.models import OpenAiModel
 from gateway.api.routes import ROUTES
 
 DOCUMENT = openapi.document("1.2.3", "https://pay.example.org")
@@ -49,7 +50,9 @@ def test_every_schema_is_one(name: str) -> None:
 
 
 def test_the_wire_is_camel_case() -> None:
-    names = {member for schema in DOCUMENT["components"]["schemas"].values() for member in schema.get("properties", {})}
+    foreign = {model.__name__ for model in OpenAiModel.__subclasses__()}  # these speak OpenAI's language
+    schemas = [schema for name, schema in DOCUMENT["components"]["schemas"].items() if name not in foreign]
+    names = {member for schema in schemas for member in schema.get("properties", {})}
     assert {name for name in names if not re.fullmatch("[a-z][a-zA-Z0-9]*", name)} == set()
 
 

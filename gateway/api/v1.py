@@ -1,0 +1,135 @@
+"""`/v1`: what the unmodified `openai` client speaks. Errors and answers have OpenAI's shapes, the price is ours."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway import problems
+from gateway.api.access import client_address, require_session
+from gateway.api.body import parse_json, read_raw
+from gateway.api.models import SessionResultView
+from gateway.api.sessions import MEMO, header_cap, refuse_work
+from gateway.catalogue.model import OpenAiWork
+from gateway.context import GATEWAY, Gateway
+from gateway.ids import new_id
+from gateway.jobs.price import Priced
+from gateway.problems import Problem
+from gateway.sessions.decisions import lowest_cap
+from gateway.sessions.open import Payer
+from gateway.sessions.request import Asked
+from gateway.v1.chat import Chat
+from gateway.v1.question import Question, read_question
+from gateway.v1.upstream import Upstream
+from ledger.database import DATABASE_AWAY
+from lightning.types import NodeUnavailable
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+KINDS = {401: "authentication_error", 402: "insufficient_quota", 429: "rate_limit_error"}
+COST, ABSORBED, BALANCE = "X-Boltworks-Cost-Sats", "X-Boltworks-Absorbed-Sats", "X-Boltworks-Balance-Sats"
+
+
+def error_response(problem: Problem) -> web.Response:
+    """`{"error": {message, type, param, code, …}}`; a 402 also names what is missing, and an invoice for it."""
+    status = problem.type.status
+    kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = "invalid_api_key" if status == 401 else problem.type.code
+    message = f"{problem.type.title}. {problem.detail}".strip()
+    error = {"message": message, "type": kind, "param": None, "code": code, **problem.extra}
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return web.json_response({"error": error}, status=status, headers=headers)
+
+
+def in_its_format(handler: Handler) -> Handler:
+    """Refusals in OpenAI's shape."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return error_response(problem)
+        except NodeUnavailable:
+            return error_response(Problem(problems.NODE_UNAVAILABLE, headers={"Retry-After": "5"}))
+        except DATABASE_AWAY as error:
+            if isinstance(error, ConnectionResetError):
+                raise
+            return error_response(Problem(problems.DATABASE_UNAVAILABLE, headers={"Retry-After": "5"}))
+
+    return answer
+
+
+@in_its_format
+async def models(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    await require_session(gateway, request)
+    offered = [
+        {"id": entry.name, "object": "model", "created": 0, "owned_by": "boltworks"}
+        for entry in gateway.catalogue.works
+        if isinstance(entry, OpenAiWork) and entry.evaluation is None
+    ]
+    return web.json_response({"object": "list", "data": offered}, headers={"Cache-Control": "no-store"})
+
+
+@in_its_format
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    gateway = request.app[GATEWAY]
+    session = await require_session(gateway, request)
+    question = read_question(gateway.catalogue, parse_json(await read_raw(request)))
+    priced = Priced(question.entry, question.body, question.estimate_sats)
+    refuse_work(priced, lowest_cap(question.max_sats, header_cap(request)))
+    chat = _chat(gateway, request, session["id"], priced, question)
+    chat.start()
+    return await (_streamed(request, chat) if question.streams else _whole(chat))
+
+
+def _chat(gateway: Gateway, request: web.Request, session_id: str, priced: Priced, question: Question) -> Chat:
+    address = client_address(request, gateway.settings.trusted_proxies)
+    room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
+    payer = Payer(session_id, address, gateway.memo(MEMO), gateway.invoice_limits, room)
+    owner, lease_s = gateway.session_runs.owner, gateway.settings.lease_s
+    asked = Asked(new_id(), session_id, priced, address, owner, lease_s, payer)
+    key = question.entry.api_key_env
+    return Chat(gateway, asked, question, Upstream(gateway.session, os.environ.get(key) if key else None))
+
+
+async def _whole(chat: Chat) -> web.Response:
+    answers = [chunk async for chunk in chat.chunks()]
+    bill = await chat.bill()
+    return web.json_response(answers[-1], headers={"Cache-Control": "no-store", **_figures(bill)})
+
+
+async def _streamed(request: web.Request, chat: Chat) -> web.StreamResponse:
+    """Cost and balance are known at the end only: they come as a comment before `[DONE]`."""
+    response: web.StreamResponse | None = None
+    async for chunk in chat.chunks():
+        if response is None:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+            with contextlib.suppress(ConnectionResetError):
+                await response.prepare(request)
+        if chunk.get("choices") or chat.question.counts:
+            await _send(response, f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n")
+    bill = await chat.bill()
+    if response is None:
+        raise RuntimeError("a request that was charged said nothing")
+    figures = " ".join(f"{name}={value}" for name, value in _figures(bill).items())
+    await _send(response, f": {figures}\n\ndata: [DONE]\n\n")
+    return response
+
+
+async def _send(response: web.StreamResponse, text: str) -> None:
+    """A client that has gone does not end the run, which goes on to its usage."""
+    with contextlib.suppress(ConnectionResetError):
+        await response.write(text.encode(errors="replace"))
+
+
+def _figures(bill: SessionResultView) -> dict[str, str]:
+    return {COST: str(bill.charged_sats), ABSORBED: str(bill.absorbed_sats), BALANCE: str(bill.balance_sats)}

@@ -1,0 +1,112 @@
+"""One question to the model's server: its answer is passed on as it comes, and metered by the `usage` it reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from gateway.catalogue.estimate import token_cost_sats
+from gateway.v1.question import Question
+from gateway.work.http_answers import TRANSPORT_FAULTS, AnswerTooLong, read_bounded
+from gateway.work.openai_stream import BrokenAnswer, Usage, data_lines, parsed, usage_of
+from gateway.work.openai_worker import BYTES_PER_TOKEN_AT_LEAST_CHARGED, CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES
+from gateway.work.worker import Done, WorkFailed
+
+log = logging.getLogger(__name__)
+
+PassOn = Callable[[dict[str, Any]], Awaitable[None]]
+"""Gets each chunk of a streamed answer, or the whole of one that is not."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    usage: Usage | None = None
+    answer_bytes: int = 0
+    """Of text and tool calls: what is charged for when the server does not count."""
+    finish_reason: str | None = None
+
+    @property
+    def said_something(self) -> bool:
+        return self.answer_bytes > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """`api_key` of the model's server; None: it wants none."""
+
+    session: aiohttp.ClientSession
+    api_key: str | None = field(default=None, repr=False)
+
+    async def ask(self, question: Question, pass_on: PassOn) -> Done | WorkFailed:
+        """A failure only as long as nothing was passed on; after that, what was said is charged."""
+        heard, broken = _Heard(), ""
+        try:
+            refusal = await self._ask(question, heard, pass_on)
+        except TRANSPORT_FAULTS as fault:
+            log.warning("model server lost: %s", type(fault).__name__)
+            refusal = WorkFailed("The model server could not be reached.")
+        except AnswerTooLong:
+            refusal = WorkFailed("The model server answered with too much.")
+        except BrokenAnswer:
+            refusal = WorkFailed("The model server broke off its answer.")
+        if refusal is not None:
+            if not heard.said_something:
+                return refusal
+            broken = refusal.reason
+        return _metered(question, heard, broken)
+
+    async def _ask(self, question: Question, heard: _Heard, pass_on: PassOn) -> WorkFailed | None:
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        async with self.session.post(
+            question.entry.base_url.rstrip("/") + "/chat/completions",
+            data=json.dumps(question.body, ensure_ascii=False, allow_nan=False).encode(),
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=question.entry.timeout_s, connect=CONNECT_TIMEOUT_S),
+        ) as response:
+            if response.status != 200:
+                return WorkFailed(f"The model server refused the request (HTTP {response.status}).")
+            if response.content_type == "application/json":
+                await _hear(parsed(await read_bounded(response, MAX_ANSWER_BYTES)), question, heard, pass_on)
+                return None
+            async for data in data_lines(response, MAX_ANSWER_BYTES):
+                if data == b"[DONE]":
+                    break
+                await _hear(parsed(data), question, heard, pass_on)
+        return None
+
+
+async def _hear(chunk: dict[str, Any], question: Question, heard: _Heard, pass_on: PassOn) -> None:
+    heard.usage = usage_of(chunk.get("usage")) or heard.usage
+    for choice in chunk.get("choices") or ():
+        said = (choice.get("delta") or choice.get("message") or {}) if isinstance(choice, dict) else {}
+        for name in ("content", "tool_calls", "refusal", "function_call"):
+            if said.get(name):
+                heard.answer_bytes += len(json.dumps(said[name], ensure_ascii=False).encode(errors="replace"))
+        if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+            heard.finish_reason = choice["finish_reason"][:40]
+    await pass_on({**chunk, "model": question.entry.name})
+
+
+def _metered(question: Question, heard: _Heard, broken: str) -> Done:
+    usage = heard.usage or Usage(
+        -(-len(json.dumps(question.body["messages"]).encode()) // BYTES_PER_TOKEN_AT_LEAST_CHARGED),
+        -(-heard.answer_bytes // BYTES_PER_TOKEN_AT_LEAST_CHARGED),
+    )
+    result = {
+        "model": question.entry.name,
+        "finishReason": "interrupted" if broken else heard.finish_reason or "stop",
+        "usage": {
+            "inputTokens": usage.input_tokens,
+            "outputTokens": usage.output_tokens,
+            "metered": "usage" if heard.usage else "text",
+        },
+    }
+    return Done(result, token_cost_sats(question.entry.price, usage.input_tokens, usage.output_tokens))
