@@ -131,9 +131,7 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
         await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
         await tasks.add("sweep", sweep(gateway).run)
         await tasks.add("housekeeping", lambda: keep_house(gateway))
-        runs, lease_s = gateway.session_runs, gateway.settings.lease_s
-        await tasks.add("session leases", lambda: runs.keep_leases(gateway.pool, lease_s))
-        await tasks.add("session holds", lambda: sessions.release_regularly(gateway))
+        await tasks.add("session holds", lambda: sessions.keep_holds(gateway))
         await tasks.add("session sweep", lambda: sessions.run(gateway))
         if work:
             await add_work(gateway, tasks)

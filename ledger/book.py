@@ -57,7 +57,7 @@ async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer
 
 
 async def post_reserves(conn: Connection, reservation_ids: str, sats: str) -> None:
-    """`transfers.reserve` for each reservation of more than 0 sats, set-wise; both are columns (ledger.columns).
+    """Pool money is set aside: a transfer for each reservation of more than 0 sats; both are columns (ledger.columns).
 
     The caller holds the locks of both accounts and found under them that none of these stands: one that does is a
     UniqueViolationError. A pool that would go below zero is a CheckViolationError.

@@ -6,6 +6,7 @@ refunds are whole sats and their sub-sat rest stays on its own account. No float
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NewType
 
 Msat = NewType("Msat", int)
@@ -28,3 +29,16 @@ def whole_sats(amount_msat: int) -> int:
 def sub_sat_rest(amount_msat: int) -> Msat:
     """What is left of the amount below one sat; Lightning cannot route it back."""
     return Msat(amount_msat % MSAT_PER_SAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A sum as it is owed back: whole sats, and what Lightning can not carry."""
+
+    refund_sats: int
+    sub_sat_msat: Msat
+
+
+def rest_of(amount_msat: int) -> Rest:
+    """All of it."""
+    return Rest(whole_sats(amount_msat), sub_sat_rest(amount_msat))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.money import Msat
+from ledger.money import Msat, Rest, sats_to_msat
 
 NODE = "node"
 ROUTING_FEES = "routing_fees"
@@ -57,29 +57,16 @@ def _some(*transfers: Transfer) -> tuple[Transfer, ...]:
     return tuple(transfer for transfer in transfers if transfer.amount_msat > 0)
 
 
-def settlement(payment_hash: str, job_id: str, paid_msat: int) -> tuple[Transfer, ...]:
-    """An invoice settled: what LND says was paid is held for the job."""
-    return _some(Transfer("settlement", payment_hash, NODE, holding(job_id), Msat(paid_msat)))
+def settlement(payment_hash: str, account: str, paid_msat: int) -> tuple[Transfer, ...]:
+    """An invoice settled: what LND says was paid is held for the job, can be spent in the session, or is the pool's."""
+    return _some(Transfer("settlement", payment_hash, NODE, account, Msat(paid_msat)))
 
 
-def owed_back(refund_cause: str, job_id: str, refund_msat: int, sub_sat_msat: int) -> tuple[Transfer, ...]:
-    """A debt to the payer, in whole sats; the rest below a sat stays on its own account."""
+def owed_back(refund_cause: str, account: str, rest: Rest) -> tuple[Transfer, ...]:
+    """A debt to the payer, out of what `account` has: whole sats; what is below a sat stays on its own account."""
     return _some(
-        Transfer("refund_owed", refund_cause, holding(job_id), REFUNDS_PAYABLE, Msat(refund_msat)),
-        Transfer("sub_sat", refund_cause, holding(job_id), SUB_SAT, Msat(sub_sat_msat)),
-    )
-
-
-def session_credit(payment_hash: str, session_id: str, paid_msat: int) -> tuple[Transfer, ...]:
-    """A deposit or top-up settled: what LND says was paid can be spent."""
-    return _some(Transfer("settlement", payment_hash, NODE, available(session_id), Msat(paid_msat)))
-
-
-def session_owed_back(cause: str, session_id: str, refund_msat: int, sub_sat_msat: int) -> tuple[Transfer, ...]:
-    """A debt to the session's owner, in whole sats; the rest below a sat stays on its own account."""
-    return _some(
-        Transfer("refund_owed", cause, available(session_id), REFUNDS_PAYABLE, Msat(refund_msat)),
-        Transfer("sub_sat", cause, available(session_id), SUB_SAT, Msat(sub_sat_msat)),
+        Transfer("refund_owed", refund_cause, account, REFUNDS_PAYABLE, sats_to_msat(rest.refund_sats)),
+        Transfer("sub_sat", refund_cause, account, SUB_SAT, rest.sub_sat_msat),
     )
 
 
@@ -134,19 +121,9 @@ def refund_donated(refund_id: str, amount_msat: int) -> Transfer:
     return Transfer("refund_donated", refund_id, REFUNDS_PAYABLE, POOL, Msat(amount_msat))
 
 
-def donation(payment_hash: str, paid_msat: int) -> tuple[Transfer, ...]:
-    """A donation settled: what was paid is the pool's."""
-    return _some(Transfer("settlement", payment_hash, NODE, POOL, Msat(paid_msat)))
-
-
 def topup(topup_id: str, amount_msat: int) -> Transfer:
     """The operator gives the pool money: a book transfer, capital may go negative."""
     return Transfer("topup", topup_id, CAPITAL, POOL, Msat(amount_msat))
-
-
-def reserve(reservation_id: str, amount_msat: int) -> Transfer:
-    """Pool money is set aside for one owner."""
-    return Transfer("reserve", reservation_id, POOL, POOL_RESERVED, Msat(amount_msat))
 
 
 def grant(reservation_id: str, absorbed_msat: int, over_msat: int) -> tuple[Transfer, ...]:

@@ -68,8 +68,7 @@ async def create_job(request: web.Request) -> web.Response:
     asked, raw = await read_model(request, JobRequest)
     caller = await identify(gateway, request, raw)
     pubkey = caller.pubkey if caller else None
-
-    also = Also(caller.event_id, lambda conn: record_event(conn, caller)) if caller and caller.event_id else None
+    also = using_up(caller)
 
     async def prepare() -> Priced:
         return await price(gateway.catalogue, asked.work, asked.input)
@@ -80,6 +79,13 @@ async def create_job(request: web.Request) -> web.Response:
     scope = f"POST /api/jobs {pubkey}" if pubkey else "POST /api/jobs"
     job_id, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201, caller=caller)
     return json_response({**body, "token": job_token(gateway, job_id)}, status)
+
+
+def using_up(caller: Caller | None) -> Also | None:
+    """The signed event of a caller, if it came with one, to be used up in the transaction of what it asks for."""
+    if caller is None or caller.event_id is None:
+        return None
+    return Also(caller.event_id, lambda conn: record_event(conn, caller))
 
 
 async def answered_once(

@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import client_address, require_session
 from gateway.api.body import read_model, read_raw
-from gateway.api.jobs import answered_once, json_response, refuse_foreign_use
+from gateway.api.jobs import answered_once, json_response, refuse_foreign_use, using_up
 from gateway.api.models import (
     CloseRequest,
     SessionRequest,
@@ -22,10 +22,11 @@ from gateway.api.models import (
     SessionWorkRequest,
 )
 from gateway.context import GATEWAY, Gateway
-from gateway.identity import identify, record_event
+from gateway.identity import identify
 from gateway.ids import bearer_token, token_hash
-from gateway.jobs.create import Also, PlannedInvoice
+from gateway.jobs.create import Also, PlannedInvoice, open_unattached
 from gateway.jobs.price import Priced, price
+from gateway.jobs.view import open_invoice_view
 from gateway.problems import Problem
 from gateway.refunds.claim import claim, keep_address, owed_on
 from gateway.refunds.destination import NOTHING_OWED, Destination, refuse_amount, resolve_destination
@@ -37,7 +38,7 @@ from gateway.sessions.open import NewSession, Payer
 from gateway.sessions.request import Asked, refuse_inactive
 from gateway.sessions.serve import serve_request
 from gateway.sessions.statement import read_statement
-from gateway.sessions.view import open_invoice_view, read_session
+from gateway.sessions.view import read_session
 from lightning.types import NodeUnavailable
 
 MEMO = "Prepaid balance"
@@ -49,7 +50,7 @@ async def create_session(request: web.Request) -> web.Response:
     asked, raw = await read_model(request, SessionRequest)
     caller = await identify(gateway, request, raw)
     pubkey = caller.pubkey if caller else None
-    also = Also(caller.event_id, lambda conn: record_event(conn, caller)) if caller and caller.event_id else None
+    also = using_up(caller)
 
     async def prepare() -> None:
         if asked.refund_to is not None:
@@ -70,7 +71,7 @@ async def create_session(request: web.Request) -> web.Response:
         )
         planned = await _stored(gateway, new, also, resumed=resumed)
         if planned is not None:
-            await opening.open_at_node(gateway.pool, gateway.node, planned)
+            await open_unattached(gateway.pool, gateway.node, planned)
         return await view(gateway, session_id)
 
     scope = f"POST /api/sessions {pubkey}" if pubkey else "POST /api/sessions"
@@ -109,16 +110,21 @@ async def session_request(request: web.Request) -> web.Response:
         return priced
 
     async def answer(priced: Priced, request_id: str, resumed: bool) -> SessionResultView:
-        address = client_address(request, gateway.settings.trusted_proxies)
-        runs = gateway.session_runs
-        room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
-        payer = Payer(session["id"], address, gateway.memo(MEMO), gateway.invoice_limits, room)
-        order = Asked(request_id, session["id"], priced, address, runs.owner, gateway.settings.lease_s, payer)
-        return await serve_request(gateway, order, resumed=resumed)
+        return await serve_request(gateway, order(request, session["id"], request_id, priced), resumed=resumed)
 
     scope = f"POST /api/sessions/{session['id']}/requests"
     _, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=200)
     return json_response(body, status)
+
+
+def order(request: web.Request, session_id: str, request_id: str, priced: Priced) -> Asked:
+    """A request as this process will run it."""
+    gateway = request.app[GATEWAY]
+    address = client_address(request, gateway.settings.trusted_proxies)
+    room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
+    payer = Payer(session_id, address, gateway.memo(MEMO), gateway.invoice_limits, room)
+    owner, lease_s = gateway.session_runs.owner, gateway.settings.lease_s
+    return Asked(request_id, session_id, priced, address, owner, lease_s, payer)
 
 
 async def topup_session(request: web.Request) -> web.Response:
@@ -133,7 +139,7 @@ async def topup_session(request: web.Request) -> web.Response:
         address = client_address(request, gateway.settings.trusted_proxies)
         payer = Payer(session["id"], address, gateway.memo(MEMO), gateway.invoice_limits)
         planned = await _planned_topup(gateway, payer, asked.amount_sats, resumed=resumed)
-        invoice = await opening.open_at_node(gateway.pool, gateway.node, planned)
+        invoice = await open_unattached(gateway.pool, gateway.node, planned)
         now = await view(gateway, session["id"])
         return SessionTopupView(invoice=open_invoice_view(invoice), state="active", balance_sats=now.balance_sats)
 

@@ -1,12 +1,15 @@
-"""One call of a worker: bounded in time, and whatever falls in it is a failure of the work, never of the gateway."""
+"""One call of a worker or evaluator, bounded in time; whatever falls in it is its own failure, not the gateway's."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from gateway.work.worker import NO_LONGER_OFFERED, Done, Worker, WorkFailed, WorkOrder
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -14,11 +17,18 @@ async def call_worker(worker: Worker | None, order: WorkOrder, timeout_s: float)
     """`worker` None: the work is no longer in the catalogue."""
     if worker is None:
         return NO_LONGER_OFFERED
+    return await bounded(lambda: worker.run(order), timeout_s, order.job_id, what="work", who="worker")
+
+
+async def bounded(
+    ask: Callable[[], Awaitable[T]], timeout_s: float, job_id: str, *, what: str, who: str
+) -> T | WorkFailed:
+    """`what` and `who` are for the words that a payer reads."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await worker.run(order)
+            return await ask()
     except TimeoutError:
-        return WorkFailed(f"The work took longer than {timeout_s:.0f} seconds.")
+        return WorkFailed(f"The {what} took longer than {timeout_s:.0f} seconds.")
     except Exception:
-        log.exception("worker fell", extra={"job_id": order.job_id, "work": order.work.name})
-        return WorkFailed("The worker met a fault of its own.")
+        log.exception("%s fell", who, extra={"job_id": job_id})
+        return WorkFailed(f"The {who} met a fault of its own.")

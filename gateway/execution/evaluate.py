@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.catalogue import Catalogue
-from gateway.execution.patience import recorded, within_grace
+from gateway.execution.call import bounded
+from gateway.execution.patience import MAX_LOST_RUNS, recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.jobs import evaluate
 from gateway.jobs.create import InvoiceLimits, PlannedInvoice
@@ -21,8 +22,6 @@ from lightning.node import Node
 from lightning.types import InvoiceConflict, NodeRefused, NodeUnavailable
 
 log = logging.getLogger(__name__)
-
-MAX_LOST_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +66,9 @@ class EvaluationExecutor:
         entry = self.catalogue.find(run.work)
         if entry is None:
             return NO_LONGER_OFFERED
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                return await self.evaluator.look(Look(run.job_id, entry, run.input, run.cap_sats, run.attempt))
-        except TimeoutError:
-            return WorkFailed(f"The evaluation took longer than {self.timeout_s:.0f} seconds.")
-        except Exception:
-            log.exception("evaluator fell", extra={"job_id": run.job_id, "work": run.work})
-            return WorkFailed("The evaluator met a fault of its own.")
+        look = Look(run.job_id, entry, run.input, run.cap_sats, run.attempt)
+        asked = self.evaluator.look
+        return await bounded(lambda: asked(look), self.timeout_s, run.job_id, what="evaluation", who="evaluator")
 
     async def _record(self, run: Evaluation, verdict: Accepted | Rejected | WorkFailed) -> Answered:
         share = self.catalogue.pool.share_of_revenue

@@ -13,6 +13,9 @@ from ledger.database import DATABASE_AWAY
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+MAX_LOST_RUNS = 3
+"""Runs that nobody ended, because their process died; after so many it is given up."""
+
 
 async def within_grace(work: Coroutine[Any, Any, T], stopping: asyncio.Event, grace_s: float) -> T:
     """The work's outcome. Raises HandBack when the process stops and the grace is over first."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.catalogue import Catalogue
 from gateway.execution.call import call_worker
-from gateway.execution.patience import recorded, within_grace
+from gateway.execution.patience import MAX_LOST_RUNS, recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.jobs import finish
 from gateway.jobs.finish import Run
@@ -18,8 +18,6 @@ from gateway.work.worker import NO_LONGER_OFFERED, Done, Worker, WorkFailed, Wor
 from ledger.database import Pool
 
 log = logging.getLogger(__name__)
-
-MAX_LOST_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)

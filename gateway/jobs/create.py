@@ -20,14 +20,14 @@ from gateway.execution.queue import enqueue
 from gateway.ids import token_hash
 from gateway.jobs import slowing
 from gateway.jobs.decisions import JobState, Purpose, Stage
-from gateway.jobs.view import job_view
+from gateway.jobs.view import Row, job_view
 from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
 from ledger.grants import Ask, address_subject
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
-from lightning.types import InvoiceConflict
+from lightning.types import Invoice, InvoiceConflict
 
 _q = sql.load("gateway.jobs")
 _evaluation = sql.load("gateway.jobs", "evaluation.sql")
@@ -77,6 +77,15 @@ class PlannedInvoice:
     @property
     def payment_hash(self) -> bytes:
         return hashlib.sha256(self.preimage).digest()
+
+
+MIN_TIME_LEFT_S = 10
+"""A stored preimage is used again only with this much left of its planned time."""
+
+
+def planned_again(row: Row) -> PlannedInvoice:
+    """A planned invoice as it was stored: `preimage`, `amount_msat`, `memo`, and the `expiry_s` that are left."""
+    return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
 
 
 def plan_invoice(amount_sats: int, memo: str, expiry_s: int) -> PlannedInvoice:
@@ -301,8 +310,8 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
     row = await conn.fetchrow(_q.planned_invoice, job.id)
     if row is not None and row["state"] != "planned":
         return None
-    if row is not None and row["expiry_s"] >= 10:
-        return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
+    if row is not None and row["expiry_s"] >= MIN_TIME_LEFT_S:
+        return planned_again(row)
     due = await conn.fetchrow(_q.due, job.id)
     if due is None:
         return None
@@ -311,11 +320,24 @@ async def resume_invoice(conn: Connection, job: NewJob, limits: InvoiceLimits) -
     return planned
 
 
-async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> JobView:
-    """Ask LND for the invoice and store its answer. Raises NodeUnavailable, InvoiceConflict (a fault: 500)."""
+async def add_at_node(node: Node, planned: PlannedInvoice) -> Invoice:
+    """Ask LND for the invoice; the same preimage is the same invoice. Raises NodeUnavailable, InvoiceConflict (500)."""
     invoice = await node.add_invoice(planned.preimage, planned.amount_msat, planned.memo, planned.expiry_s)
     if invoice.amount_msat != planned.amount_msat:
         raise InvoiceConflict("LND answered with another amount than was asked for")
+    return invoice
+
+
+async def open_unattached(pool: Pool, node: Node, planned: PlannedInvoice) -> Invoice:
+    """As `open_at_node`, for an invoice that is no job's: a donation, a session's."""
+    invoice = await add_at_node(node, planned)
+    await pool.execute(_q.record_open, planned.payment_hash, invoice.payment_request, invoice.expires_at)
+    return invoice
+
+
+async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> JobView:
+    """Ask LND for the job's invoice and store its answer. Raises NodeUnavailable, InvoiceConflict (a fault: 500)."""
+    invoice = await add_at_node(node, planned)
     row = await pool.fetchrow(_q.open_invoice, planned.payment_hash, invoice.payment_request, invoice.expires_at)
     if row is None:
         raise RuntimeError("a planned invoice vanished: rows are never deleted")

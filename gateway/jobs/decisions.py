@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from ledger.money import Msat, sats_to_msat, sub_sat_rest, whole_sats
+from ledger.money import Msat, Rest, rest_of, sats_to_msat, sub_sat_rest, whole_sats
 
 
 class JobState(StrEnum):
@@ -22,9 +22,6 @@ class JobState(StrEnum):
     FAILED = "failed"
     REJECTED = "rejected"
     EXPIRED = "expired"
-
-
-TERMINAL = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.REJECTED, JobState.EXPIRED})
 
 
 class RefundState(StrEnum):
@@ -58,18 +55,11 @@ class Begin:
     stage: Stage
 
 
-@dataclass(frozen=True, slots=True)
-class OweBack:
-    """Paid when no work is to be had for it (late, or a second time): all of it is owed back, the state stays."""
-
-    refund_sats: int
-    sub_sat_msat: Msat
-
-
 DRAINED = "The free pool could not pay its part any more when your payment arrived. Nothing was charged for the work."
 
 
-OnSettlement: TypeAlias = Begin | OweBack
+OnSettlement: TypeAlias = Begin | Rest
+"""Rest: paid when no work is to be had for it (late, or a second time); all of it is owed back, the state stays."""
 
 
 def on_settlement(purpose: Purpose, state: JobState, amount_msat: int, paid_msat: int) -> OnSettlement:
@@ -80,7 +70,7 @@ def on_settlement(purpose: Purpose, state: JobState, amount_msat: int, paid_msat
                 return Begin(Stage.WORK)
             case Purpose.EVALUATION, JobState.AWAITING_EVAL_PAYMENT:
                 return Begin(Stage.EVALUATION)
-    return on_work_failed(paid_msat)
+    return rest_of(paid_msat)
 
 
 # --- the evaluation ended ----------------------------------------------------------------------------------
@@ -137,11 +127,6 @@ def on_work_done(*, estimate_sats: int, reserved_sats: int, paid_msat: int, mete
         sub_sat_msat=sub_sat_rest(rest_msat),
         overrun_sats=metered_sats - actual,
     )
-
-
-def on_work_failed(paid_msat: int) -> OweBack:
-    """Work that fails, or can not be had, costs nothing: everything paid is owed back."""
-    return OweBack(whole_sats(paid_msat), sub_sat_rest(paid_msat))
 
 
 # --- what a job says of its refunds ------------------------------------------------------------------------

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from itertools import count
 
 from gateway.api.models import InvoiceView
-from gateway.jobs.create import ClientAddress, InvoiceLimits, PlannedInvoice, too_many_unpaid
+from gateway.jobs.create import (
+    MIN_TIME_LEFT_S,
+    ClientAddress,
+    InvoiceLimits,
+    PlannedInvoice,
+    open_unattached,
+    too_many_unpaid,
+)
+from gateway.jobs.view import open_invoice_view
 from ledger import sql
 from ledger.database import Pool
 from ledger.money import sats_to_msat
 from lightning.node import Node
 
 _q = sql.load("gateway.jobs")
-
-MIN_TIME_LEFT_S = 10
-"""A stored preimage is used again only with this much left of its planned time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,7 @@ def preimage_of(token_secret: str, gift_id: str, number: int) -> bytes:
 async def donate(pool: Pool, node: Node, gift: Gift, token_secret: str, limits: InvoiceLimits) -> InvoiceView:
     """The preimage is stored first. Raises Problem, NodeUnavailable (the sweep ends what nobody can pay)."""
     planned = await _planned(pool, gift, token_secret, limits)
-    invoice = await node.add_invoice(planned.preimage, planned.amount_msat, planned.memo, planned.expiry_s)
-    await pool.execute(_q.record_open, planned.payment_hash, invoice.payment_request, invoice.expires_at)
-    return InvoiceView(
-        payment_request=invoice.payment_request,
-        payment_hash=planned.payment_hash.hex(),
-        amount_sats=gift.amount_sats,
-        expires_at=invoice.expires_at,
-        state="open",
-    )
+    return open_invoice_view(await open_unattached(pool, node, planned))
 
 
 async def _planned(pool: Pool, gift: Gift, token_secret: str, limits: InvoiceLimits) -> PlannedInvoice:

@@ -11,14 +11,14 @@ from typing import Any
 
 from gateway.execution.queue import enqueue
 from gateway.jobs import slowing
-from gateway.jobs.create import InvoiceLimits, PlannedInvoice, open_at_node, plan_invoice, store_invoices
-from gateway.jobs.decisions import JobState, Purpose, on_evaluated, on_work_failed
-from gateway.jobs.settle import owe
+from gateway.jobs.create import InvoiceLimits, PlannedInvoice, open_at_node, plan_invoice, planned_again, store_invoices
+from gateway.jobs.decisions import JobState, Purpose, on_evaluated
+from gateway.jobs.settle import held_msat, owe, owe_back
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool, from_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
 from ledger.grants import Ask
-from ledger.money import sats_to_msat
+from ledger.money import Rest, rest_of, sats_to_msat
 from lightning.node import Node
 
 _jobs = sql.load("gateway.jobs")
@@ -125,12 +125,9 @@ async def fail(pool: Pool, run: Evaluation, reason: str, *, by_worker: bool = Tr
             await slowing.count_failure(conn, job)
         if job["granted"]:
             await grants.release_reservation(conn, f"eval:{run.job_id}")
-        back = on_work_failed(await _held_msat(conn, run))
-        cause = f"failed:{run.job_id}"
-        await book.post(conn, transfers.owed_back(cause, run.job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat))
+        await owe_back(conn, run.job_id, f"failed:{run.job_id}", rest_of(await held_msat(conn, run.job_id)))
         await _end(conn, run, "failed", 0, 0)
         await conn.execute(_q.end_evaluating_job, run.job_id, JobState.FAILED.value, reason)
-        await owe(conn, run.job_id, cause, back.refund_sats)
         return Answered(counted=True)
 
 
@@ -150,7 +147,7 @@ async def unopened_invoice(pool: Pool, payment_hash: bytes, *, can_open: bool) -
         if can_open:
             if 2 * row["expiry_s"] < row["lifetime_s"]:
                 return None
-            return PlannedInvoice(bytes(row["preimage"]), row["amount_msat"], row["memo"], row["expiry_s"])
+            return planned_again(row)
         if await conn.fetchval(_jobs.cancel_invoice, payment_hash) is None:
             return None
         planned = plan_invoice(row["work_amount_sats"], row["memo"], row["lifetime_s"])
@@ -185,7 +182,7 @@ async def _decide(conn: Connection, job: Any, estimate_sats: int, rules: Rules) 
 
 
 async def _keep_fee(conn: Connection, job: Any, run: Evaluation, outcome: str, share_of_revenue: Decimal) -> None:
-    fee = on_evaluated(fee_sats=job["fee_sats"], granted=job["granted"], paid_msat=await _held_msat(conn, run))
+    fee = on_evaluated(fee_sats=job["fee_sats"], granted=job["granted"], paid_msat=await held_msat(conn, run.job_id))
     if fee.absorbed_sats:
         request_hash = bytes(job["request_hash"])
         owner = f"eval:{run.job_id}"
@@ -195,7 +192,7 @@ async def _keep_fee(conn: Connection, job: Any, run: Evaluation, outcome: str, s
         conn,
         [
             *transfers.evaluation_fee(run.job_id, charge_msat, int(charge_msat * share_of_revenue)),
-            *transfers.owed_back(cause, run.job_id, sats_to_msat(fee.refund_sats), fee.sub_sat_msat),
+            *transfers.owed_back(cause, transfers.holding(run.job_id), Rest(fee.refund_sats, fee.sub_sat_msat)),
         ],
     )
     await _end(conn, run, outcome, fee.charged_sats, fee.absorbed_sats)
@@ -214,7 +211,3 @@ async def _lock_evaluating(conn: Connection, run: Evaluation) -> Any | None:
     if job is None or job["state"] != JobState.EVALUATING or job["attempt"] != run.attempt:
         return None
     return job
-
-
-async def _held_msat(conn: Connection, run: Evaluation) -> int:
-    return int(await conn.fetchval(_jobs.holding_msat, transfers.holding(run.job_id)))

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.jobs import slowing
-from gateway.jobs.decisions import Completion, JobState, on_work_done, on_work_failed
-from gateway.jobs.settle import owe
+from gateway.jobs.decisions import Completion, JobState, on_work_done
+from gateway.jobs.settle import held_msat, owe, owe_back
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool, from_jsonb, to_jsonb
 from ledger.free_tier import Serve
-from ledger.money import sats_to_msat
+from ledger.money import Rest, rest_of, sats_to_msat
 
 _q = sql.load("gateway.jobs")
 
@@ -57,7 +57,7 @@ async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_o
         done = on_work_done(
             estimate_sats=run.estimate_sats,
             reserved_sats=reserved_sats,
-            paid_msat=await _held_msat(conn, run),
+            paid_msat=await held_msat(conn, run.job_id),
             metered_sats=metered_sats,
         )
         await slowing.count_success(conn, job)
@@ -69,7 +69,7 @@ async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_o
             [
                 *transfers.charge(run.job_id, charge_msat, int(charge_msat * share_of_revenue)),
                 *transfers.overrun(run.job_id, sats_to_msat(done.overrun_sats)),
-                *transfers.owed_back(cause, run.job_id, sats_to_msat(done.refund_sats), done.sub_sat_msat),
+                *transfers.owed_back(cause, transfers.holding(run.job_id), Rest(done.refund_sats, done.sub_sat_msat)),
             ],
         )
         await conn.execute(
@@ -98,11 +98,8 @@ async def fail(pool: Pool, run: Run, reason: str, *, by_worker: bool = True) -> 
             await slowing.count_failure(conn, job)
         if job["serve"] != Serve.GATE:
             await grants.release_reservation(conn, f"job:{run.job_id}")
-        back = on_work_failed(await _held_msat(conn, run))
-        cause = f"failed:{run.job_id}"
-        await book.post(conn, transfers.owed_back(cause, run.job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat))
+        await owe_back(conn, run.job_id, f"failed:{run.job_id}", rest_of(await held_msat(conn, run.job_id)))
         await conn.execute(_q.fail_job, run.job_id, run.attempt, reason)
-        await owe(conn, run.job_id, cause, back.refund_sats)
         return True
 
 
@@ -122,7 +119,3 @@ async def _lock_running(conn: Connection, run: Run) -> Any | None:
     if job is None or job["state"] != JobState.EXECUTING or job["attempt"] != run.attempt:
         return None
     return job
-
-
-async def _held_msat(conn: Connection, run: Run) -> int:
-    return int(await conn.fetchval(_q.holding_msat, transfers.holding(run.job_id)))

@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.ids import new_id
-from gateway.jobs.decisions import DRAINED, Begin, JobState, Purpose, Stage, on_settlement, on_work_failed
+from gateway.jobs.decisions import DRAINED, Begin, JobState, Purpose, Stage, on_settlement
 from gateway.sessions import deposit
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules, Serve
 from ledger.grants import Ask
-from ledger.money import sats_to_msat
+from ledger.money import Rest, rest_of
+from ledger.transfers import POOL
 from lightning.types import Invoice, InvoiceState
 
 _q = sql.load("gateway.jobs")
@@ -62,7 +63,7 @@ async def _of_no_job(conn: Connection, invoice: Invoice) -> Settlement:
     if session is not None:
         credited = await deposit.settle(conn, session, known["purpose"], invoice)
         return Settlement.CREDITED if credited else Settlement.OWED_BACK
-    await book.post(conn, transfers.donation(invoice.payment_hash.hex(), invoice.amount_paid_msat))
+    await book.post(conn, transfers.settlement(invoice.payment_hash.hex(), POOL, invoice.amount_paid_msat))
     return Settlement.DONATED
 
 
@@ -86,7 +87,7 @@ async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue,
     stage = decision.stage if isinstance(decision, Begin) else None
     funded = stage is not Stage.WORK or job["serve"] != Serve.PARTIAL or await _reserve(conn, job, rules)
     await book.open_holding(conn, [transfers.holding(job_id)])
-    settled = transfers.settlement(payment_hash, job_id, paid_msat)
+    settled = transfers.settlement(payment_hash, transfers.holding(job_id), paid_msat)
     if stage is not None and funded:
         await book.post(conn, settled)
         await conn.execute(_q.start_work if stage is Stage.WORK else _evaluation.start_evaluation, job_id)
@@ -96,10 +97,8 @@ async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue,
     if stage is not None:
         await conn.execute(_q.fail_unfunded, job_id, DRAINED)
         cause = f"drained:{job_id}"
-    back = on_work_failed(paid_msat)
-    owed = transfers.owed_back(cause, job_id, sats_to_msat(back.refund_sats), back.sub_sat_msat)
-    await book.post(conn, [*settled, *owed])
-    await owe(conn, job_id, cause, back.refund_sats)
+    await book.post(conn, settled)
+    await owe_back(conn, job_id, cause, rest_of(paid_msat))
     return Settlement.DRAINED if stage is not None else Settlement.OWED_BACK
 
 
@@ -109,6 +108,17 @@ async def _reserve(conn: Connection, job: Any, rules: Rules) -> bool:
         f"job:{job['id']}", job["pubkey"], job["client_address"], job["estimate_sats"], bytes(job["request_hash"])
     )
     return await grants.reserve_partial_grant(conn, ask, job["absorb_sats"], rules)
+
+
+async def owe_back(conn: Connection, job_id: str, cause: str, rest: Rest) -> None:
+    """All that is held for it, as a debt to the payer: booked, and due."""
+    await book.post(conn, transfers.owed_back(cause, transfers.holding(job_id), rest))
+    await owe(conn, job_id, cause, rest.refund_sats)
+
+
+async def held_msat(conn: Connection, job_id: str) -> int:
+    """What the job holds: all that was paid and is not charged or owed back yet. Under the job's lock."""
+    return int(await conn.fetchval(_q.holding_msat, transfers.holding(job_id)))
 
 
 async def owe(conn: Connection, job_id: str, cause: str, refund_sats: int) -> None:

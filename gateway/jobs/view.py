@@ -11,6 +11,7 @@ from gateway.refunds.claim import below_minimum
 from ledger import sql
 from ledger.database import Pool, from_jsonb
 from ledger.money import whole_sats
+from lightning.types import Invoice
 
 _q = sql.load("gateway.jobs")
 
@@ -52,6 +53,17 @@ def job_view(row: Row, refund_min_sats: int = 1) -> JobView:
         failure_reason=row["failure_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def open_invoice_view(invoice: Invoice) -> InvoiceView:
+    """An invoice that LND has just opened."""
+    return InvoiceView(
+        payment_request=invoice.payment_request,
+        payment_hash=invoice.payment_hash.hex(),
+        amount_sats=whole_sats(invoice.amount_msat),
+        expires_at=invoice.expires_at,
+        state="open",
     )
 
 

@@ -9,11 +9,10 @@ from aiohttp import web
 
 from gateway import problems
 from gateway.api.access import require_job
-from gateway.api.jobs import UNPAID, cancel, refund, stream_job
+from gateway.api.jobs import UNPAID, cancel, refund, stream_job, view_of
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
-from gateway.jobs.view import read_job
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.errors import problem_of
 from gateway.pages.posted import read_form
@@ -80,7 +79,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def result(request: web.Request) -> web.Response:
     """The result as a download, whatever it is: a browser never renders it as ours."""
-    job = await _view(request.app[GATEWAY], await _opened(request))
+    job = await view_of(request.app[GATEWAY], await _opened(request))
     found = _shown(job)
     if found is None:
         raise Problem(problems.NOT_AVAILABLE, "There is no result yet.")
@@ -128,7 +127,7 @@ async def demo_pay(request: web.Request) -> web.Response:
     job_id = await _opened(request)
 
     async def act() -> None:
-        job = await _view(request.app[GATEWAY], job_id)
+        job = await view_of(request.app[GATEWAY], job_id)
         if job.state in UNPAID and job.invoice is not None:
             await request.app[DEMO_WALLET].pay(job.invoice.payment_request)
 
@@ -140,7 +139,7 @@ async def demo_refund(request: web.Request) -> web.Response:
 
     async def act() -> None:
         gateway = request.app[GATEWAY]
-        job = await _view(gateway, job_id)
+        job = await view_of(gateway, job_id)
         if job.refund_state == "pending" or (job.refund_state == "paying" and job.refund_problem):
             await refund(gateway, job_id, await request.app[DEMO_WALLET].invoice(job.refund_amount_sats))
 
@@ -149,13 +148,6 @@ async def demo_refund(request: web.Request) -> web.Response:
 
 async def _opened(request: web.Request) -> str:
     return await require_job(request.app[GATEWAY], request, cookie=COOKIE)
-
-
-async def _view(gateway: Gateway, job_id: str) -> JobView:
-    job = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
-    if job is None:
-        raise Problem(problems.JOB_NOT_FOUND)
-    return job
 
 
 async def _act(
@@ -179,7 +171,7 @@ async def _answer(
 ) -> web.Response:
     """The job's page, or its main part for the script."""
     gateway = request.app[GATEWAY]
-    job = await _view(gateway, job_id)
+    job = await view_of(gateway, job_id)
     entry = gateway.catalogue.find(job.work)
     payable = job.state in UNPAID and job.invoice is not None
     withdrawal = await _withdrawal(gateway, job)

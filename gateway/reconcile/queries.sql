@@ -48,7 +48,3 @@ where id = $1 and state = 'frozen' returning id
 update refund_attempts set state = 'failed', failure_reason = $2, finished_at = now(),
     lease_owner = null, lease_until = null
 where id = $1 and state = 'frozen' returning id
-
--- name: frozen_attempts
-select id, job_id, payment_hash, amount_sats, failure_reason from refund_attempts where state = 'frozen'
-order by created_at

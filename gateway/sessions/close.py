@@ -13,10 +13,11 @@ from gateway import problems
 from gateway.context import Gateway
 from gateway.jobs.end_unpaid import cancel_at_node
 from gateway.problems import Problem
-from gateway.sessions.decisions import ENDED, SessionState, rest_of
+from gateway.sessions.decisions import ENDED, SessionState
 from gateway.sessions.deposit import lock_session, owe_back
 from ledger import sql
 from ledger.database import Connection, Pool
+from ledger.money import rest_of
 from lightning.types import NodeUnavailable
 
 _q = sql.load("gateway.sessions")

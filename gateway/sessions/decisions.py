@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from ledger.free_tier import Decision, Serve
-from ledger.money import Msat, sub_sat_rest, whole_sats
+from ledger.money import Rest, rest_of
 
 
 class SessionState(StrEnum):
@@ -39,14 +39,6 @@ class Entry(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """What is owed back: whole sats, and what Lightning can not carry."""
-
-    refund_sats: int
-    sub_sat_msat: Msat
-
-
-@dataclass(frozen=True, slots=True)
 class Credit:
     """What was paid can be spent (or joins the rest of a session that is closing)."""
 
@@ -61,11 +53,6 @@ def on_settlement(state: SessionState, paid_msat: int) -> OnSettlement:
     if state in ENDED:
         return rest_of(paid_msat)
     return Credit(activates=state is SessionState.AWAITING_DEPOSIT)
-
-
-def rest_of(balance_msat: int) -> Rest:
-    """All of a balance, as it is owed back."""
-    return Rest(whole_sats(balance_msat), sub_sat_rest(balance_msat))
 
 
 # --- a request begins --------------------------------------------------------------------------------------

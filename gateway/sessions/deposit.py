@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.ids import new_id
-from gateway.sessions.decisions import Credit, Entry, Rest, SessionState, on_settlement
+from gateway.sessions.decisions import Credit, Entry, SessionState, on_settlement
 from ledger import book, sql, transfers
 from ledger.database import Connection
-from ledger.money import sats_to_msat
+from ledger.money import Rest, sats_to_msat
 from lightning.types import Invoice
 
 _q = sql.load("gateway.sessions")
@@ -23,7 +23,7 @@ async def settle(conn: Connection, session: Any, purpose: str, invoice: Invoice)
     """Credit what LND says was paid, or owe it back when the session has ended (False). The caller holds the lock."""
     session_id, paid_msat, payment_hash = session["id"], invoice.amount_paid_msat, invoice.payment_hash.hex()
     await book.open_holding(conn, [transfers.available(session_id), transfers.held(session_id)])
-    await book.post(conn, transfers.session_credit(payment_hash, session_id, paid_msat))
+    await book.post(conn, transfers.settlement(payment_hash, transfers.available(session_id), paid_msat))
     await enter(conn, session_id, Entry(purpose), payment_hash, paid_msat)
     match on_settlement(SessionState(session["state"]), paid_msat):
         case Credit(activates=True):
@@ -39,7 +39,7 @@ async def settle(conn: Connection, session: Any, purpose: str, invoice: Invoice)
 async def owe_back(conn: Connection, session_id: str, cause: str, rest: Rest) -> None:
     """A debt to the session's owner, unique by its cause: booked, entered, and due."""
     refund_msat = sats_to_msat(rest.refund_sats)
-    await book.post(conn, transfers.session_owed_back(cause, session_id, refund_msat, rest.sub_sat_msat))
+    await book.post(conn, transfers.owed_back(cause, transfers.available(session_id), rest))
     if rest.refund_sats:
         await conn.execute(_q.insert_refund, new_id(), session_id, cause, rest.refund_sats)
         await enter(conn, session_id, Entry.REFUND, cause, -refund_msat)

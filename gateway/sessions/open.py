@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.jobs.create import Also, ClientAddress, InvoiceLimits, PlannedInvoice, plan_invoice, too_many_unpaid
-from gateway.jobs.view import Row
+from gateway.jobs.create import (
+    MIN_TIME_LEFT_S,
+    Also,
+    ClientAddress,
+    InvoiceLimits,
+    PlannedInvoice,
+    plan_invoice,
+    planned_again,
+    too_many_unpaid,
+)
 from gateway.problems import Problem
 from gateway.sessions.decisions import Entry
 from ledger import grants, sql
-from ledger.database import Connection, Pool
-from ledger.money import Msat, sats_to_msat
-from lightning.node import Node
-from lightning.types import Invoice, InvoiceConflict
+from ledger.database import Connection
+from ledger.money import sats_to_msat
 
 _q = sql.load("gateway.sessions")
-_jobs = sql.load("gateway.jobs")
 
 TIME_TO_PAY_S = 60
 """An unpaid top-up with less time left is not offered again."""
@@ -76,8 +81,8 @@ async def resume(conn: Connection, new: NewSession, limits: InvoiceLimits) -> Pl
     row = await conn.fetchrow(_q.last_deposit, new.id)
     if row is None or row["state"] != "planned":
         return None
-    if row["expiry_s"] >= 10:
-        return _planned(row)
+    if row["expiry_s"] >= MIN_TIME_LEFT_S:
+        return planned_again(row)
     return await plan(conn, Payer(new.id, new.client_address, new.memo, limits), Entry.DEPOSIT, new.deposit_sats)
 
 
@@ -105,11 +110,7 @@ async def plan_topup(conn: Connection, payer: Payer, amount_sats: int, *, resume
     """The caller holds the session's lock. `resumed`: one whose answer was lost is asked for again. Raises Problem."""
     lost = await conn.fetchrow(_q.planned_topup, payer.session_id, sats_to_msat(amount_sats)) if resumed else None
     await conn.execute(_q.touch, payer.session_id)
-    return await plan(conn, payer, Entry.TOPUP, amount_sats) if lost is None else _planned(lost)
-
-
-def _planned(row: Row) -> PlannedInvoice:
-    return PlannedInvoice(bytes(row["preimage"]), Msat(row["amount_msat"]), row["memo"], row["expiry_s"])
+    return await plan(conn, payer, Entry.TOPUP, amount_sats) if lost is None else planned_again(lost)
 
 
 async def plan_missing(conn: Connection, payer: Payer, missing_sats: int) -> PlannedInvoice | None:
@@ -120,22 +121,10 @@ async def plan_missing(conn: Connection, payer: Payer, missing_sats: int) -> Pla
     time_left_s = min(TIME_TO_PAY_S, payer.limits.expiry_s // 2)
     row = await conn.fetchrow(_q.open_topup, payer.session_id, sats_to_msat(missing_sats), time_left_s)
     if row is not None:
-        return _planned(row)
+        return planned_again(row)
     if not payer.room:
         return None
     try:
         return await plan(conn, payer, Entry.TOPUP, missing_sats)
     except Problem:
         return None
-
-
-async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> Invoice:
-    """Ask LND for the invoice (the same preimage is the same invoice) and store its answer.
-
-    Raises NodeUnavailable, InvoiceConflict (a fault: 500).
-    """
-    invoice = await node.add_invoice(planned.preimage, planned.amount_msat, planned.memo, planned.expiry_s)
-    if invoice.amount_msat != planned.amount_msat:
-        raise InvoiceConflict("LND answered with another amount than was asked for")
-    await pool.execute(_jobs.record_open, planned.payment_hash, invoice.payment_request, invoice.expires_at)
-    return invoice

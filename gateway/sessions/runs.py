@@ -50,9 +50,7 @@ class Runs:
         if self._running:
             await asyncio.wait(list(self._running), timeout=timeout_s)
 
-    async def keep_leases(self, pool: Pool, lease_s: float) -> None:
-        """Until cancelled: while this process lives, nobody takes its requests for lost."""
-        while True:
-            if self._running:
-                await pool.execute(_q.renew_leases, self.owner, self.ids, lease_s)
-            await asyncio.sleep(lease_s / 3)
+    async def renew_leases(self, pool: Pool, lease_s: float) -> None:
+        """While this process lives, nobody takes its requests for lost."""
+        if self._running:
+            await pool.execute(_q.renew_leases, self.owner, self.ids, lease_s)

@@ -15,12 +15,13 @@ from gateway.context import Gateway
 from gateway.execution.call import call_worker
 from gateway.execution.patience import recorded, within_grace
 from gateway.execution.queue import HandBack
+from gateway.jobs.create import open_unattached
+from gateway.jobs.view import open_invoice_view
 from gateway.problems import Problem
 from gateway.sessions import request
 from gateway.sessions.decisions import SessionState
-from gateway.sessions.open import open_at_node
 from gateway.sessions.request import LOST, Asked, Ending, Uncovered
-from gateway.sessions.view import open_invoice_view, result_view
+from gateway.sessions.view import result_view
 from gateway.work.worker import Done, WorkOrder
 from ledger import sql
 from lightning.types import NodeUnavailable
@@ -101,7 +102,7 @@ async def _not_covered(gateway: Gateway, asked: Asked, uncovered: Uncovered) -> 
     }
     if uncovered.topup is not None:
         try:
-            invoice = await open_at_node(gateway.pool, gateway.node, uncovered.topup)
+            invoice = await open_unattached(gateway.pool, gateway.node, uncovered.topup)
             extra["invoice"] = open_invoice_view(invoice).wire()
         except NodeUnavailable as error:
             log.info("no top-up invoice for a refused request: %s", error)

@@ -30,14 +30,16 @@ async def run(gateway: Gateway) -> None:
             continue
 
 
-async def release_regularly(gateway: Gateway) -> None:
-    """Until cancelled, on its own: no node that hangs keeps holds from being released."""
-    runs = gateway.session_runs
+async def keep_holds(gateway: Gateway) -> None:
+    """Until cancelled: this process's leases are renewed first, however late, then what others lost is released.
+
+    On its own, so that no node that hangs keeps holds from being released.
+    """
+    lease_s = gateway.settings.lease_s
     while True:
-        # What this process runs is not lost, however long it could not say so.
-        await gateway.pool.execute(_q.renew_leases, runs.owner, runs.ids, gateway.settings.lease_s)
+        await gateway.session_runs.renew_leases(gateway.pool, lease_s)
         await release_lost(gateway)
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(min(SWEEP_S, lease_s / 3))
 
 
 async def release_lost(gateway: Gateway) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.api.models import InvoiceView, SessionResultView, SessionView
+from gateway.api.models import SessionResultView, SessionView
 from gateway.jobs.decisions import RefundState, refund_summary
 from gateway.jobs.view import Row, invoice_view, refund_problem
 from ledger import sql
 from ledger.database import Pool, from_jsonb
 from ledger.money import whole_sats
-from lightning.types import Invoice
 
 _q = sql.load("gateway.sessions")
 
@@ -50,15 +49,4 @@ def result_view(row: Row) -> SessionResultView:
         absorbed_sats=row["absorbed_sats"],
         charged_sats=row["charged_sats"],
         balance_sats=row["balance_sats"],
-    )
-
-
-def open_invoice_view(invoice: Invoice) -> InvoiceView:
-    """An invoice that LND has just opened."""
-    return InvoiceView(
-        payment_request=invoice.payment_request,
-        payment_hash=invoice.payment_hash.hex(),
-        amount_sats=whole_sats(invoice.amount_msat),
-        expires_at=invoice.expires_at,
-        state="open",
     )

@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 from gateway.jobs.decisions import (
     Begin,
     JobState,
-    OweBack,
     Purpose,
     RefundState,
     Stage,
     on_evaluated,
     on_settlement,
     on_work_done,
-    on_work_failed,
     refund_summary,
 )
+from ledger.money import Rest, rest_of
 
 PENDING, PAYING, PAID = RefundState.PENDING, RefundState.PAYING, RefundState.PAID
 
@@ -36,13 +35,13 @@ BEGINS = {
 def test_a_settlement_begins_what_it_pays_for_or_is_owed_back_in_full(
     purpose: Purpose, state: JobState, paid_msat: int
 ) -> None:
-    owed_back = OweBack(refund_sats=paid_msat // 1000, sub_sat_msat=paid_msat % 1000)
+    owed_back = Rest(refund_sats=paid_msat // 1000, sub_sat_msat=paid_msat % 1000)
     assert on_settlement(purpose, state, 5000, paid_msat) == BEGINS.get((purpose, state), owed_back)
 
 
 @pytest.mark.parametrize(("purpose", "state"), BEGINS)
 def test_less_than_the_price_starts_nothing(purpose: Purpose, state: JobState) -> None:
-    assert on_settlement(purpose, state, 5000, 4999) == OweBack(refund_sats=4, sub_sat_msat=999)
+    assert on_settlement(purpose, state, 5000, 4999) == Rest(refund_sats=4, sub_sat_msat=999)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_no_sat_vanishes_or_appears(estimate: int, share: int, over_msat: int, m
 
 
 def test_failed_work_costs_nothing() -> None:
-    assert on_work_failed(12_345) == OweBack(refund_sats=12, sub_sat_msat=345)
+    assert rest_of(12_345) == Rest(refund_sats=12, sub_sat_msat=345)
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,15 @@ from gateway.sessions.decisions import (
     Hold,
     Missing,
     OnSettlement,
-    Rest,
     SessionState,
     lowest_cap,
     on_request,
     on_settlement,
     on_work_done,
-    rest_of,
 )
 from gateway.sessions.request import refuse_inactive
 from ledger.free_tier import Decision, Serve
-from ledger.money import Msat
+from ledger.money import Msat, Rest, rest_of
 
 FREE = Decision(Serve.FREE, 100, 0, "")
 PARTIAL = Decision(Serve.PARTIAL, 40, 60, "")
