@@ -9,7 +9,7 @@ from importlib.metadata import version
 from aiohttp import web
 
 from gateway import problems
-from gateway.api import openapi
+from gateway.api import openapi, v1
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.jobs import json_response
 from gateway.api.routes import ROUTES
@@ -49,32 +49,40 @@ async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def translate_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refusals and faults become problem+json here and nowhere else."""
+    """Refusals and faults become HTTP here and nowhere else: problem+json, or what an OpenAI client reads."""
     try:
         return await handler(request)
-    except Problem as problem:
-        return problem.response()
-    except NodeUnavailable as error:
-        log.warning("the node did not answer: %s", error)
-        detail = "Nothing was lost. Try again in a moment."
-        return Problem(problems.NODE_UNAVAILABLE, detail, headers={"Retry-After": "5"}).response()
-    except web.HTTPRequestEntityTooLarge:
-        return Problem(problems.BODY_TOO_LARGE).response()
-    except web.HTTPMethodNotAllowed as error:
-        allow = {"Allow": error.headers.get("Allow", "")}
-        return Problem(problems.METHOD_NOT_ALLOWED, f"It takes {allow['Allow']}.", headers=allow).response()
-    except web.HTTPNotFound:
-        return Problem(problems.NOT_FOUND).response()
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return Problem(problems.ProblemType("http_error", error.status, error.reason)).response()
+        problem = _problem_of_http(error)
     except DATABASE_AWAY as error:
         if isinstance(error, ConnectionResetError):
             raise
         log.warning("the database did not answer: %s: %s", type(error).__name__, error)
-        detail = "Nothing was lost. Try again in a moment."
-        return Problem(problems.DATABASE_UNAVAILABLE, detail, headers={"Retry-After": "5"}).response()
+        problem = _away(problems.DATABASE_UNAVAILABLE)
+    except NodeUnavailable as error:
+        log.warning("the node did not answer: %s", error)
+        problem = _away(problems.NODE_UNAVAILABLE)
+    except Problem as refusal:
+        problem = refusal
     except Exception:
         log.exception("a fault of ours at %s %s", request.method, request.path)
-        return Problem(problems.INTERNAL, "It was logged. Your money is where the books say it is.").response()
+        problem = Problem(problems.INTERNAL, "It was logged. Your money is where the books say it is.")
+    return v1.error_response(problem) if request.path.startswith("/v1/") else problem.response()
+
+
+def _away(what: problems.ProblemType) -> Problem:
+    return Problem(what, "Nothing was lost. Try again in a moment.", headers={"Retry-After": "5"})
+
+
+def _problem_of_http(error: web.HTTPException) -> Problem:
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            return Problem(problems.BODY_TOO_LARGE)
+        case web.HTTPMethodNotAllowed():
+            allow = {"Allow": error.headers.get("Allow", "")}
+            return Problem(problems.METHOD_NOT_ALLOWED, f"It takes {allow['Allow']}.", headers=allow)
+        case web.HTTPNotFound():
+            return Problem(problems.NOT_FOUND)
+    return Problem(problems.ProblemType("http_error", error.status, error.reason))

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
-import os
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway import problems
-from gateway.api.access import client_address, require_session
+from gateway.api.access import require_session
 from gateway.api.body import parse_json, read_raw
 from gateway.api.models import SessionResultView
-from gateway.api.sessions import MEMO, header_cap, refuse_work
+from gateway.api.sessions import header_cap, order, refuse_work
 from gateway.catalogue.model import OpenAiWork
-from gateway.context import GATEWAY, Gateway
+from gateway.context import GATEWAY
 from gateway.ids import new_id
 from gateway.jobs.price import Priced
 from gateway.problems import Problem
 from gateway.sessions.decisions import lowest_cap
-from gateway.sessions.open import Payer
-from gateway.sessions.request import Asked
 from gateway.v1.chat import Chat
 from gateway.v1.question import Question, read_question
 from gateway.v1.upstream import Upstream
-from ledger.database import DATABASE_AWAY
-from lightning.types import NodeUnavailable
+from gateway.work.openai_worker import OpenAiWorker
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +42,6 @@ def error_response(problem: Problem) -> web.Response:
     return web.json_response({"error": error}, status=status, headers=headers)
 
 
-def in_its_format(handler: Handler) -> Handler:
-    """Refusals in OpenAI's shape."""
-
-    @functools.wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Problem as problem:
-            return error_response(problem)
-        except NodeUnavailable:
-            return error_response(Problem(problems.NODE_UNAVAILABLE, headers={"Retry-After": "5"}))
-        except DATABASE_AWAY as error:
-            if isinstance(error, ConnectionResetError):
-                raise
-            return error_response(Problem(problems.DATABASE_UNAVAILABLE, headers={"Retry-After": "5"}))
-
-    return answer
-
-
-@in_its_format
 async def models(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     await require_session(gateway, request)
@@ -79,26 +53,23 @@ async def models(request: web.Request) -> web.Response:
     return web.json_response({"object": "list", "data": offered}, headers={"Cache-Control": "no-store"})
 
 
-@in_its_format
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     session = await require_session(gateway, request)
     question = read_question(gateway.catalogue, parse_json(await read_raw(request)))
     priced = Priced(question.entry, question.body, question.estimate_sats)
     refuse_work(priced, lowest_cap(question.max_sats, header_cap(request)))
-    chat = _chat(gateway, request, session["id"], priced, question)
+    chat = _chat(request, session["id"], priced, question)
     chat.start()
     return await (_streamed(request, chat) if question.streams else _whole(chat))
 
 
-def _chat(gateway: Gateway, request: web.Request, session_id: str, priced: Priced, question: Question) -> Chat:
-    address = client_address(request, gateway.settings.trusted_proxies)
-    room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
-    payer = Payer(session_id, address, gateway.memo(MEMO), gateway.invoice_limits, room)
-    owner, lease_s = gateway.session_runs.owner, gateway.settings.lease_s
-    asked = Asked(new_id(), session_id, priced, address, owner, lease_s, payer)
-    key = question.entry.api_key_env
-    return Chat(gateway, asked, question, Upstream(gateway.session, os.environ.get(key) if key else None))
+def _chat(request: web.Request, session_id: str, priced: Priced, question: Question) -> Chat:
+    gateway = request.app[GATEWAY]
+    worker = gateway.workers.get(question.entry.name)
+    if not isinstance(worker, OpenAiWorker):
+        raise TypeError(f"{question.entry.name} has no openai worker")
+    return Chat(gateway, order(request, session_id, new_id(), priced), question, Upstream(worker))
 
 
 async def _whole(chat: Chat) -> web.Response:

@@ -47,13 +47,8 @@ class Chat:
         return await self.upstream.ask(self.question, self._hand_over)
 
     async def _hand_over(self, chunk: dict[str, Any] | None) -> None:
-        while not self.left:
-            try:
-                self._chunks.put_nowait(chunk)
-            except asyncio.QueueFull:
-                await asyncio.sleep(0.01)
-            else:
-                return
+        if not self.left:
+            await self._chunks.put(chunk)
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """Until the request has ended and was metered; leaving early leaves it running."""
@@ -62,6 +57,8 @@ class Chat:
                 yield chunk
         finally:
             self.left = True
+            while not self._chunks.empty():  # a run that waits for room goes on
+                self._chunks.get_nowait()
 
     async def bill(self) -> SessionResultView:
         """What it cost. Raises Problem: not covered, failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -14,7 +14,7 @@ from gateway.catalogue.estimate import token_cost_sats
 from gateway.v1.question import Question
 from gateway.work.http_answers import TRANSPORT_FAULTS, AnswerTooLong, read_bounded
 from gateway.work.openai_stream import BrokenAnswer, Usage, data_lines, parsed, usage_of
-from gateway.work.openai_worker import BYTES_PER_TOKEN_AT_LEAST_CHARGED, CONNECT_TIMEOUT_S, MAX_ANSWER_BYTES
+from gateway.work.openai_worker import BYTES_PER_TOKEN_AT_LEAST_CHARGED, CONNECT_TIMEOUT_S, INTERRUPTED, OpenAiWorker
 from gateway.work.worker import Done, WorkFailed
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,9 @@ class _Heard:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`api_key` of the model's server; None: it wants none."""
+    """The model's server, as the worker of the catalogue's entry reaches it."""
 
-    session: aiohttp.ClientSession
-    api_key: str | None = field(default=None, repr=False)
+    worker: OpenAiWorker
 
     async def ask(self, question: Question, pass_on: PassOn) -> Done | WorkFailed:
         """A failure only as long as nothing was passed on; after that, what was said is charged."""
@@ -61,22 +60,21 @@ class Upstream:
         return _metered(question, heard, broken)
 
     async def _ask(self, question: Question, heard: _Heard, pass_on: PassOn) -> WorkFailed | None:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        async with self.session.post(
+        async with self.worker.session.post(
             question.entry.base_url.rstrip("/") + "/chat/completions",
             data=json.dumps(question.body, ensure_ascii=False, allow_nan=False).encode(),
-            headers=headers,
+            headers=self.worker.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=question.entry.timeout_s, connect=CONNECT_TIMEOUT_S),
         ) as response:
             if response.status != 200:
                 return WorkFailed(f"The model server refused the request (HTTP {response.status}).")
             if response.content_type == "application/json":
-                await _hear(parsed(await read_bounded(response, MAX_ANSWER_BYTES)), question, heard, pass_on)
+                await _hear(
+                    parsed(await read_bounded(response, self.worker.max_answer_bytes)), question, heard, pass_on
+                )
                 return None
-            async for data in data_lines(response, MAX_ANSWER_BYTES):
+            async for data in data_lines(response, self.worker.max_answer_bytes):
                 if data == b"[DONE]":
                     break
                 await _hear(parsed(data), question, heard, pass_on)
@@ -102,7 +100,7 @@ def _metered(question: Question, heard: _Heard, broken: str) -> Done:
     )
     result = {
         "model": question.entry.name,
-        "finishReason": "interrupted" if broken else heard.finish_reason or "stop",
+        "finishReason": INTERRUPTED if broken else heard.finish_reason or "stop",
         "usage": {
             "inputTokens": usage.input_tokens,
             "outputTokens": usage.output_tokens,

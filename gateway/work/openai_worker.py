@@ -82,7 +82,7 @@ class OpenAiWorker:
         async with self.session.post(
             work.base_url.rstrip("/") + "/chat/completions",
             data=json.dumps(_question(work, input), allow_nan=False).encode(),
-            headers=self._headers(),
+            headers=self.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=work.timeout_s, connect=CONNECT_TIMEOUT_S),
         ) as response:
@@ -106,7 +106,9 @@ class OpenAiWorker:
                 case Usage():
                     answer.usage = event
 
-    def _headers(self) -> dict[str, str]:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of each question to the model's server. Holds its key."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         return headers | ({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {})
 

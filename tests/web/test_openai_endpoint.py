@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.catalogue import load_catalogue
 from gateway.catalogue.model import Catalogue
+from gateway.work import build_workers
 from tests.web.conftest import Web
 
 PRICE = "price = { per_1k_input_tokens_sats = 1000, per_1k_output_tokens_sats = 1000, max_output_tokens = 10 }"
@@ -123,7 +124,8 @@ def _sell(web: Web, base_url: str) -> None:
     entry = f'[[work]]\nname = "loud"\nworker = "openai"\nbase_url = "{base_url}"\nmodel = "loud-1"\n{PRICE}\n'
     path.write_text(path.read_text() + entry)
     catalogue: Catalogue = load_catalogue(path)
-    web.gateway.catalogue = catalogue
+    secret = web.gateway.settings.worker_secret.get_secret_value()
+    web.gateway.catalogue, web.gateway.workers = catalogue, build_workers(catalogue, web.gateway.session, secret)
 
 
 HELLO: list[Any] = [{"role": "user", "content": "say hello to me"}]
