@@ -267,6 +267,7 @@ ROUTES: tuple[Route, ...] = (
             p.MAX_SATS_EXCEEDED,
             p.SESSION_NOT_ACTIVE,
             p.WORK_FAILED,
+            p.ANSWER_INTERRUPTED,
             p.SLOWED,
         ),
         errors=models.OpenAiErrorView,

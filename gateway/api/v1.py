@@ -6,9 +6,11 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
+from gateway import problems
 from gateway.api.access import require_session
 from gateway.api.body import parse_json, read_raw
 from gateway.api.models import SessionResultView
@@ -22,7 +24,7 @@ from gateway.sessions.decisions import lowest_cap
 from gateway.v1.chat import Chat
 from gateway.v1.question import Question, read_question
 from gateway.v1.upstream import Upstream
-from gateway.work.openai_worker import OpenAiWorker
+from gateway.work.openai_worker import INTERRUPTED, OpenAiWorker
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +33,18 @@ KINDS = {401: "authentication_error", 402: "insufficient_quota", 429: "rate_limi
 COST, ABSORBED, BALANCE = "X-Boltworks-Cost-Sats", "X-Boltworks-Absorbed-Sats", "X-Boltworks-Balance-Sats"
 
 
-def error_response(problem: Problem) -> web.Response:
+def error_body(problem: Problem) -> dict[str, Any]:
     """`{"error": {message, type, param, code, …}}`; a 402 also names what is missing, and an invoice for it."""
     status = problem.type.status
     kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = "invalid_api_key" if status == 401 else problem.type.code
     message = f"{problem.type.title}. {problem.detail}".strip()
-    error = {"message": message, "type": kind, "param": None, "code": code, **problem.extra}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code, **problem.extra}}
+
+
+def error_response(problem: Problem) -> web.Response:
     headers = {"Cache-Control": "no-store", **problem.headers}
-    return web.json_response({"error": error}, status=status, headers=headers)
+    return web.json_response(error_body(problem), status=problem.type.status, headers=headers)
 
 
 async def models(request: web.Request) -> web.Response:
@@ -79,7 +84,10 @@ async def _whole(chat: Chat) -> web.Response:
 
 
 async def _streamed(request: web.Request, chat: Chat) -> web.StreamResponse:
-    """Cost and balance are known at the end only: they come as a comment before `[DONE]`."""
+    """Cost and balance are known at the end only: they come as a comment before `[DONE]`.
+
+    A refusal before the first chunk is an answer of its own; after it, the stream's last event, and no `[DONE]` comes.
+    """
     response: web.StreamResponse | None = None
     async for chunk in chat.chunks():
         if response is None:
@@ -87,13 +95,25 @@ async def _streamed(request: web.Request, chat: Chat) -> web.StreamResponse:
             with contextlib.suppress(ConnectionResetError):
                 await response.prepare(request)
         if chunk.get("choices") or chat.question.counts:
-            await _send(response, f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n")
-    bill = await chat.bill()
+            await _send(response, _event(chunk))
+    try:
+        bill = await chat.bill()
+    except Problem as problem:
+        if response is None:
+            raise
+        await _send(response, _event(error_body(problem)))
+        return response
     if response is None:
         raise RuntimeError("a request that was charged said nothing")
     figures = " ".join(f"{name}={value}" for name, value in _figures(bill).items())
-    await _send(response, f": {figures}\n\ndata: [DONE]\n\n")
+    broke_off = bill.result["finishReason"] == INTERRUPTED
+    end = _event(error_body(Problem(problems.ANSWER_INTERRUPTED))) if broke_off else "data: [DONE]\n\n"
+    await _send(response, f": {figures}\n\n{end}")
     return response
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
 
 
 async def _send(response: web.StreamResponse, text: str) -> None:

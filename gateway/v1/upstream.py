@@ -19,6 +19,9 @@ from gateway.work.worker import Done, WorkFailed
 
 log = logging.getLogger(__name__)
 
+SAID = ("content", "tool_calls", "refusal", "function_call")
+"""What a model can say in a message."""
+
 PassOn = Callable[[dict[str, Any]], Awaitable[None]]
 """Gets each chunk of a streamed answer, or the whole of one that is not."""
 
@@ -42,8 +45,8 @@ class Upstream:
     worker: OpenAiWorker
 
     async def ask(self, question: Question, pass_on: PassOn) -> Done | WorkFailed:
-        """A failure only as long as nothing was passed on; after that, what was said is charged."""
-        heard, broken = _Heard(), ""
+        """A failure as long as nothing was said; after that, what was said is charged, though the answer broke off."""
+        heard = _Heard()
         try:
             refusal = await self._ask(question, heard, pass_on)
         except TRANSPORT_FAULTS as fault:
@@ -53,11 +56,9 @@ class Upstream:
             refusal = WorkFailed("The model server answered with too much.")
         except BrokenAnswer:
             refusal = WorkFailed("The model server broke off its answer.")
-        if refusal is not None:
-            if not heard.said_something:
-                return refusal
-            broken = refusal.reason
-        return _metered(question, heard, broken)
+        if not heard.said_something:
+            return refusal or WorkFailed("The model answered with nothing.")
+        return _metered(question, heard, broken=refusal is not None)
 
     async def _ask(self, question: Question, heard: _Heard, pass_on: PassOn) -> WorkFailed | None:
         async with self.worker.session.post(
@@ -82,18 +83,28 @@ class Upstream:
 
 
 async def _hear(chunk: dict[str, Any], question: Question, heard: _Heard, pass_on: PassOn) -> None:
+    """Raises BrokenAnswer: it is no chunk of a chat completion."""
     heard.usage = usage_of(chunk.get("usage")) or heard.usage
-    for choice in chunk.get("choices") or ():
-        said = (choice.get("delta") or choice.get("message") or {}) if isinstance(choice, dict) else {}
-        for name in ("content", "tool_calls", "refusal", "function_call"):
-            if said.get(name):
-                heard.answer_bytes += len(json.dumps(said[name], ensure_ascii=False).encode(errors="replace"))
-        if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+    for choice in _objects(chunk.get("choices")):
+        for said in _objects([choice.get("delta") or choice.get("message") or {}]):
+            parts = [said[name] for name in SAID if said.get(name)]
+            heard.answer_bytes += sum(
+                len(json.dumps(part, ensure_ascii=False).encode(errors="replace")) for part in parts
+            )
+        if isinstance(choice.get("finish_reason"), str):
             heard.finish_reason = choice["finish_reason"][:40]
     await pass_on({**chunk, "model": question.entry.name})
 
 
-def _metered(question: Question, heard: _Heard, broken: str) -> Done:
+def _objects(values: Any) -> list[dict[str, Any]]:
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise BrokenAnswer("no list of objects")
+    return values
+
+
+def _metered(question: Question, heard: _Heard, *, broken: bool) -> Done:
     usage = heard.usage or Usage(
         -(-len(json.dumps(question.body["messages"]).encode()) // BYTES_PER_TOKEN_AT_LEAST_CHARGED),
         -(-heard.answer_bytes // BYTES_PER_TOKEN_AT_LEAST_CHARGED),

@@ -24,6 +24,15 @@ PRICE = "price = { per_1k_input_tokens_sats = 1000, per_1k_output_tokens_sats = 
 """A sat a token: what it cost can be read off."""
 
 
+WRONG_CHOICES: dict[str, Any] = {
+    "only a role": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}],
+    "choices are a number": 5,
+    "a delta is a word": [{"index": 0, "delta": "hello", "message": "hello"}],
+    "a word": [{"index": 0, "delta": {"content": "SAY "}, "finish_reason": None}],
+}
+"""What it says before it hangs up; `silent` says nothing and ends in good order."""
+
+
 @dataclass
 class LoudModelServer:
     """Answers with the last message in capitals, a word a chunk, a token a word; `hold` stops it after the first."""
@@ -31,6 +40,7 @@ class LoudModelServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
     hold: asyncio.Event | None = None
+    goes_wrong: str = ""
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def chat(self, request: server.Request) -> server.StreamResponse:
@@ -44,6 +54,8 @@ class LoudModelServer:
         usage = {"prompt_tokens": 2, "completion_tokens": len(words), "total_tokens": 2 + len(words)}
         frame = {"id": "chat-1", "created": 1, "model": body["model"]}
         if not body["stream"]:
+            if self.goes_wrong:
+                return server.json_response({**frame, "choices": WRONG_CHOICES.get(self.goes_wrong, [])})
             choice = {"index": 0, "message": self._message(body, words), "finish_reason": "stop"}
             return server.json_response({**frame, "object": "chat.completion", "choices": [choice], "usage": usage})
         return await self._stream(request, frame, words, usage)
@@ -63,6 +75,8 @@ class LoudModelServer:
     ) -> server.StreamResponse:
         response = server.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if self.goes_wrong:
+            return await self._go_wrong(request, response, frame)
         for number, word in enumerate(words):
             choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
             await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [choice]})
@@ -73,6 +87,18 @@ class LoudModelServer:
         await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [last]})
         await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _go_wrong(
+        self, request: server.Request, response: server.StreamResponse, frame: dict[str, Any]
+    ) -> server.StreamResponse:
+        if self.goes_wrong == "silent":
+            await response.write(b"data: [DONE]\n\n")
+            return response
+        choices = WRONG_CHOICES[self.goes_wrong]
+        await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": choices})
+        assert request.transport is not None
+        request.transport.close()
         return response
 
     async def _send(self, response: server.StreamResponse, chunk: dict[str, Any]) -> None:
@@ -235,6 +261,36 @@ async def test_a_client_that_hangs_up_pays_for_what_was_said_and_no_hold_is_left
         while (now := await model.balance())[1] > 0:
             await asyncio.sleep(0.02)
     assert now == (994, 0)
+
+
+async def heard(model: Model, said: list[str | None] | None = None, *, streams: bool = True) -> None:
+    """To the end of the answer, as a caller reads it."""
+    answer: Any = await model.client().chat.completions.create(model="loud", messages=HELLO, stream=streams)
+    if streams:
+        async for chunk in answer:
+            if said is not None:
+                said.append(chunk.choices[0].delta.content)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("goes_wrong", ["silent", "choices are a number", "a delta is a word", "only a role"])
+async def test_an_answer_that_says_nothing_costs_nothing(model: Model, goes_wrong: str, streams: bool) -> None:
+    model.upstream.goes_wrong = goes_wrong
+    with pytest.raises(openai.APIError) as refused:
+        await heard(model, streams=streams)
+    assert refused.value.code == "work_failed"
+    assert await model.balance() == (1000, 0)
+
+
+async def test_an_answer_that_breaks_off_says_so_and_is_charged_for_what_was_said(model: Model) -> None:
+    model.upstream.goes_wrong = "a word"
+    said: list[str | None] = []
+    with pytest.raises(openai.APIError) as broken:
+        await heard(model, said)
+    assert said == ["SAY "]
+    assert broken.value.code == "answer_interrupted"
+    balance, held = await model.balance()
+    assert (balance < 1000, held) == (True, 0)
 
 
 def test_the_client_is_the_registrys_own() -> None:
