@@ -75,7 +75,8 @@ async def create_session(request: web.Request) -> web.Response:
         return await view(gateway, session_id)
 
     scope = f"POST /api/sessions {pubkey}" if pubkey else "POST /api/sessions"
-    session_id, status, body = await answered_once(gateway, request, scope, raw, prepare, answer, status=201)
+    answering = answered_once(gateway, request, scope, raw, prepare, answer, status=201, caller=caller)
+    session_id, status, body = await answering
     tokens = {"token": session_token(gateway, session_id), "refundKey": refund_key(gateway, session_id)}
     return json_response({**body, **tokens}, status)
 

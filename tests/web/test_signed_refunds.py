@@ -6,6 +6,8 @@ import json
 import time
 from typing import Any
 
+import pytest
+
 from tests.nostr import Signer, header
 from tests.web.conftest import Web
 
@@ -66,13 +68,18 @@ async def test_the_same_signed_call_with_a_key_is_answered_again(web: Web) -> No
     assert (await signed(web, path, body, "two", now))[1]["code"] == "nostr_event_replayed"
 
 
-async def test_an_event_that_got_a_kept_sale_is_used_up(web: Web) -> None:
-    body, now, key = {"work": "echo", "input": {}}, int(time.time()), "a-key-of-twenty-characters"
-    first = await signed(web, "/api/jobs", body, "one", now, key=key)
+@pytest.mark.parametrize(
+    ("path", "body", "table"),
+    [("/api/jobs", {"work": "echo", "input": {}}, "jobs"), ("/api/sessions", {"depositSats": 9}, "sessions")],
+    ids=["job", "session"],
+)
+async def test_an_event_that_got_a_kept_sale_is_used_up(web: Web, path: str, body: dict[str, Any], table: str) -> None:
+    now, key = int(time.time()), "a-key-of-twenty-characters"
+    first = await signed(web, path, body, "one", now, key=key)
     assert first[0] == 201
-    assert await signed(web, "/api/jobs", body, "two", now, key=key) == first
-    assert (await signed(web, "/api/jobs", body, "two", now))[1]["code"] == "nostr_event_replayed"
-    assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+    assert await signed(web, path, body, "two", now, key=key) == first
+    assert (await signed(web, path, body, "two", now))[1]["code"] == "nostr_event_replayed"
+    assert await web.gateway.pool.fetchval(f"select count(*) from {table}") == 1  # noqa: S608 - a word of ours
 
 
 async def test_dust_is_given_by_a_signed_call(web: Web) -> None:
