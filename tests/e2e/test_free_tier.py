@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest_asyncio
 
 from lightning.regtest.control import AsyncControl
-from lightning.regtest.network import Network
-from tests.gateways import Buyer, GatewayProcess, gateway_process
-from tests.nostr import Signer, header
+from tests.gateways import GatewayProcess
+from tests.known import Known
 from tests.services import WorkService
 
-OPERATOR = "an operator key of tests"
-ALICE = Signer(21)
 
-
-class Known(Buyer):
-    """A buyer who signs each call with a Nostr key."""
-
-    async def operator(self, method: str, path: str, body: Any = None) -> Any:
-        status, answer = await self.call(method, f"/api/operator/{path}", body, token=OPERATOR)
-        assert status == 200, answer
-        return answer
+class Visitor(Known):
+    """A buyer of the free tier."""
 
     async def start(self, tier: str, pool_sats: int) -> None:
         await self.operator("POST", "pool/topups", {"amountSats": pool_sats})
-        await self.operator("PUT", f"identities/{ALICE.pubkey}", {"tier": tier})
+        await self.rank(tier)
 
     async def ask(self, work_input: dict[str, Any], work: str = "echo") -> dict[str, Any]:
-        raw = json.dumps({"work": work, "input": work_input}).encode()
-        event = ALICE.call("POST", f"{self.url}/api/jobs", raw, content=secrets.token_hex(8))
-        headers = header(event) | {"Content-Type": "application/json"}
-        async with self.http.post(f"{self.url}/api/jobs", data=raw, headers=headers) as response:
-            job = await response.json()
-            assert response.status == 201, job
-            return dict(job)
+        return await self.sign("/api/jobs", {"work": work, "input": work_input})
 
     async def pool_sats(self) -> tuple[int, int]:
         _, pool = await self.call("GET", "/api/pool")
@@ -49,28 +30,17 @@ class Known(Buyer):
 
 
 @pytest_asyncio.fixture
-async def gateway(regtest: Network, dsn: str, service: WorkService, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    settings = {
-        **regtest.access.settings(),
-        "BOLTWORKS_OPERATOR_KEY": OPERATOR,
-        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
-    }
-    async with gateway_process(tmp_path, dsn, settings) as running:
-        yield running
+async def known(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Visitor:
+    return Visitor(http, gateway.url)
 
 
-@pytest_asyncio.fixture
-async def known(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Known:
-    return Known(http, gateway.url)
-
-
-async def back(known: Known, payer: AsyncControl, job: dict[str, Any], owed_sats: int) -> None:
+async def back(known: Visitor, payer: AsyncControl, job: dict[str, Any], owed_sats: int) -> None:
     status, answer = await known.refund(job, await payer.invoice(owed_sats, memo="back to me"))
     assert status == 202, answer
     await known.until(job, refundState="paid", refundAmountSats=owed_sats)
 
 
-async def test_a_free_job_costs_the_payer_nothing(known: Known, payer: AsyncControl) -> None:
+async def test_a_free_job_costs_the_payer_nothing(known: Visitor, payer: AsyncControl) -> None:
     before = await payer.settled_balance_msat()
     await known.start("all", 100)
     job = await known.ask({"cost": 40})
@@ -80,7 +50,7 @@ async def test_a_free_job_costs_the_payer_nothing(known: Known, payer: AsyncCont
     assert await payer.settled_balance_msat() == before
 
 
-async def test_a_partial_job_is_refunded_to_the_sat(known: Known, payer: AsyncControl) -> None:
+async def test_a_partial_job_is_refunded_to_the_sat(known: Visitor, payer: AsyncControl) -> None:
     before = await payer.settled_balance_msat()
     await known.start("half", 60)
     job = await known.ask({"cost": 70})
@@ -93,7 +63,7 @@ async def test_a_partial_job_is_refunded_to_the_sat(known: Known, payer: AsyncCo
 
 
 async def test_a_pool_drained_between_invoice_and_payment(
-    known: Known, payer: AsyncControl, service: WorkService
+    known: Visitor, payer: AsyncControl, service: WorkService
 ) -> None:
     before = await payer.settled_balance_msat()
     await known.start("half", 50)
@@ -109,7 +79,7 @@ async def test_a_pool_drained_between_invoice_and_payment(
     assert [order["input"].get("first") for order in service.orders] == [True]
 
 
-async def test_an_abandoned_partial_invoice_leaves_the_pool_untouched(known: Known) -> None:
+async def test_an_abandoned_partial_invoice_leaves_the_pool_untouched(known: Visitor) -> None:
     await known.start("half", 50)
     job = await known.ask({})
     assert await known.pool_sats() == (50, 0)
@@ -120,7 +90,7 @@ async def test_an_abandoned_partial_invoice_leaves_the_pool_untouched(known: Kno
 
 
 async def test_ten_payments_race_for_a_pool_that_holds_three(
-    known: Known, payer: AsyncControl, service: WorkService
+    known: Visitor, payer: AsyncControl, service: WorkService
 ) -> None:
     before = await payer.settled_balance_msat()
     await known.start("half", 150)
@@ -140,7 +110,7 @@ async def test_ten_payments_race_for_a_pool_that_holds_three(
     assert before - await payer.settled_balance_msat() == 3 * 50_000
 
 
-async def payable(known: Known, job: dict[str, Any], amount_sats: int) -> str:
+async def payable(known: Visitor, job: dict[str, Any], amount_sats: int) -> str:
     """The invoice of an evaluated job's work, once LND made it."""
     async with asyncio.timeout(60):
         while (seen := await known.job(job)).get("invoice", {}).get("amountSats") != amount_sats:
@@ -149,7 +119,7 @@ async def payable(known: Known, job: dict[str, Any], amount_sats: int) -> str:
 
 
 async def test_a_look_that_is_paid_for_and_then_the_work_at_the_price_that_it_found(
-    known: Known, payer: AsyncControl
+    known: Visitor, payer: AsyncControl
 ) -> None:
     before = await payer.settled_balance_msat()
     job = await known.buy("looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 45})
@@ -160,7 +130,7 @@ async def test_a_look_that_is_paid_for_and_then_the_work_at_the_price_that_it_fo
     assert before - await payer.settled_balance_msat() == 55_000
 
 
-async def test_a_no_costs_the_fee_and_silence_costs_nothing(known: Known, payer: AsyncControl) -> None:
+async def test_a_no_costs_the_fee_and_silence_costs_nothing(known: Visitor, payer: AsyncControl) -> None:
     before = await payer.settled_balance_msat()
     refused = await known.buy("looked-at", {"verdict": {"accept": False, "reason": "Too blurred."}})
     await payer.pay(refused["invoice"]["paymentRequest"])
@@ -173,7 +143,7 @@ async def test_a_no_costs_the_fee_and_silence_costs_nothing(known: Known, payer:
 
 
 async def test_the_pool_pays_for_the_look_and_the_work_of_whom_it_serves_free(
-    known: Known, payer: AsyncControl
+    known: Visitor, payer: AsyncControl
 ) -> None:
     before = await payer.settled_balance_msat()
     await known.start("all", 200)
@@ -184,7 +154,7 @@ async def test_the_pool_pays_for_the_look_and_the_work_of_whom_it_serves_free(
 
 
 async def test_killed_while_it_looks(
-    known: Known, payer: AsyncControl, gateway: GatewayProcess, service: WorkService
+    known: Visitor, payer: AsyncControl, gateway: GatewayProcess, service: WorkService
 ) -> None:
     before = await payer.settled_balance_msat()
     job = await known.buy("looked-at", {"verdict": {"accept": True, "estimateSats": 60}, "cost": 60, "holdLook": True})

@@ -23,8 +23,8 @@ from lightning.bolt11 import read
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.crash import AT_FILE, SEEN_FILE, points_seen
-from tests.e2e.test_sessions_on_nodes import OPERATOR, Holder
 from tests.gateways import GatewayProcess, gateway_process
+from tests.known import OPERATOR, Holder
 from tests.services import WorkService
 from tests.session_crash_gateway import MONEY
 

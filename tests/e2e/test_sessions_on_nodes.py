@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +10,9 @@ import aiohttp
 import pytest_asyncio
 
 from lightning.regtest.control import AsyncControl
-from lightning.regtest.network import Network
-from tests.gateways import Buyer, GatewayProcess, gateway_process
-from tests.nostr import Signer, header
+from tests.gateways import GatewayProcess, gateway_process
+from tests.known import Holder
 from tests.services import WorkService
-
-OPERATOR = "an operator key of tests"
-ALICE = Signer(31)
-CURRENT = "/api/sessions/current"
-
-
-class Holder(Buyer):
-    """Whoever has a session's tokens."""
-
-    session: dict[str, Any]
-
-    async def operator(self, method: str, path: str, body: Any = None) -> None:
-        status, answer = await self.call(method, f"/api/operator/{path}", body, token=OPERATOR)
-        assert status == 200, answer
-
-    async def rank(self, tier: str) -> None:
-        await self.operator("PUT", f"identities/{ALICE.pubkey}", {"tier": tier})
-
-    async def open(self, sats: int) -> dict[str, Any]:
-        """Under ALICE's signature."""
-        raw = json.dumps({"depositSats": sats}).encode()
-        event = ALICE.call("POST", f"{self.url}/api/sessions", raw, content=secrets.token_hex(8))
-        headers = header(event) | {"Content-Type": "application/json"}
-        async with self.http.post(f"{self.url}/api/sessions", data=raw, headers=headers) as response:
-            self.session = await response.json()
-            assert response.status == 201, self.session
-            return self.session
-
-    async def own(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        return await self.call(method, f"{CURRENT}{path}", body, token=self.session["token"])
-
-    async def ask(self, work_input: dict[str, Any], work: str = "echo") -> tuple[int, Any]:
-        return await self.own("POST", "/requests", {"work": work, "input": work_input})
-
-    async def reaches(self, timeout_s: float = 60, **wanted: Any) -> dict[str, Any]:
-        seen: Any = None
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    _, seen = await self.own("GET", "")
-                    if all(seen.get(name) == value for name, value in wanted.items()):
-                        return dict(seen)
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise AssertionError(f"wanted {wanted}, last seen {seen}") from None
-
-    async def statement(self) -> dict[str, Any]:
-        status, said = await self.own("GET", "/statement?limit=1000")
-        assert status == 200, said
-        assert [item["number"] for item in said["items"]] == list(range(1, len(said["items"]) + 1))
-        left = said["paidInSats"] - said["chargedSats"] - said["refundedSats"]
-        assert left == said["balanceSats"] + said["heldSats"]
-        return dict(said)
-
-
-@pytest_asyncio.fixture
-async def gateway(regtest: Network, dsn: str, service: WorkService, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    settings = {
-        **regtest.access.settings(),
-        "BOLTWORKS_OPERATOR_KEY": OPERATOR,
-        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
-    }
-    async with gateway_process(tmp_path, dsn, settings) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

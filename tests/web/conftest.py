@@ -22,6 +22,7 @@ from ledger.database import Pool
 from lightning import bolt11
 from lightning.fake import FakeNode
 from tests.gateways import Buyer
+from tests.lnurl_wallet import Wallet, serving_wallet
 from tests.services import WorkService
 
 
@@ -41,6 +42,21 @@ class Web(Buyer):
         job = await self.buy("echo", work_input, **more)
         self.pay(job)
         return job
+
+    async def owing(self, cost: int = 30) -> dict[str, Any]:
+        """A finished job of 100 sats that owes what it did not cost."""
+        job = await self.paid({"cost": cost})
+        await self.until(job, state="complete", refundState="pending")
+        return job
+
+    async def until_refund_problem(self, job: dict[str, Any]) -> str:
+        """Until the attempt was given up; the pauses between its sends are left out."""
+        async with asyncio.timeout(40):
+            while (seen := await self.job(job))["refundState"] != "pending" or "refundProblem" not in seen:
+                await self.gateway.pool.execute("update refund_attempts set next_look_at = now()")
+                self.gateway.refund_wake.set()
+                await asyncio.sleep(0.05)
+        return str(seen["refundProblem"])
 
     def invoice(self, amount_sats: int, **more: Any) -> str:
         """Of the payer's own wallet; 0 sats: amountless."""
@@ -89,3 +105,14 @@ async def web(
                 service.release.set()
         finally:
             sock.close()
+
+
+@pytest_asyncio.fixture
+async def wallet(web: Web) -> AsyncIterator[Wallet]:
+    """A wallet's server, at a Lightning Address and an LNURL of its own."""
+
+    async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
+        return web.node.foreign_invoice(amount_msat, description_hash=description_hash)
+
+    async with serving_wallet(make_invoice) as serving:
+        yield serving

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from gateway.refunds.decisions import FEE_BUDGET_WORDS
 from gateway.refunds.fees import FeeBound
 from ledger.money import Msat
-from tests.lnurl_wallet import Wallet, serving_wallet
+from tests.lnurl_wallet import Wallet
 from tests.web.conftest import Web
 
 
@@ -21,30 +18,11 @@ def more_settings() -> dict[str, Any]:
     return {"refund_fee_budget_sats_per_day": 1}
 
 
-@pytest_asyncio.fixture
-async def wallet(web: Web) -> AsyncIterator[Wallet]:
-    async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
-        return web.node.foreign_invoice(amount_msat, description_hash=description_hash)
-
-    async with serving_wallet(make_invoice) as wallet:
-        yield wallet
-
-
-async def until_problem(web: Web, job: dict[str, Any]) -> str:
-    """Until the attempt was given up; the pauses between its sends are left out."""
-    async with asyncio.timeout(40):
-        while (seen := await web.job(job))["refundState"] != "pending" or "refundProblem" not in seen:
-            await web.gateway.pool.execute("update refund_attempts set next_look_at = now()")
-            web.gateway.refund_wake.set()
-            await asyncio.sleep(0.05)
-    return str(seen["refundProblem"])
-
-
 async def test_what_only_lacked_budget_is_tried_again_on_the_next_day(web: Web, wallet: Wallet) -> None:
     pool = web.gateway.pool
     web.node.route_fee_msat = Msat(2000)
     job = await web.paid({"cost": 30}, refundTo=wallet.address)
-    assert await until_problem(web, job) == FEE_BUDGET_WORDS[FeeBound.DAY]
+    assert await web.until_refund_problem(job) == FEE_BUDGET_WORDS[FeeBound.DAY]
     next_day = "select job.refund_to_retry_at = (attempt.fee_day + 1)::timestamp at time zone 'utc'"
     assert await pool.fetchval(f"{next_day} from jobs job join refund_attempts attempt on attempt.job_id = job.id")
     assert (wallet.asked, {sent.fee_limit_msat for sent in web.node.sent}) == (1, {1000})

@@ -36,16 +36,9 @@ async def wallet(web: Web, gate: asyncio.Event) -> AsyncIterator[Wallet]:
         yield wallet
 
 
-async def owing(web: Web) -> dict[str, Any]:
-    """A finished job of 100 sats that owes 70."""
-    job = await web.paid({"cost": 30})
-    await web.until(job, state="complete", refundState="pending")
-    return job
-
-
 @pytest.mark.parametrize("form", ["address", "lnurl"])
 async def test_an_address_is_paid_once(web: Web, wallet: Wallet, form: str) -> None:
-    job = await owing(web)
+    job = await web.owing()
     answers = await asyncio.gather(*(web.refund(job, getattr(wallet, form)) for _ in range(5)))
     assert 202 in {status for status, _ in answers}
     assert {status for status, _ in answers} <= {202, 409}
@@ -69,7 +62,7 @@ async def test_an_address_is_paid_once(web: Web, wallet: Wallet, form: str) -> N
 async def test_a_wrong_answer_has_its_code_and_claims_nothing(
     web: Web, wallet: Wallet, change: dict[str, Any], status: int, code: str
 ) -> None:
-    job = await owing(web)
+    job = await web.owing()
     for name, value in change.items():
         setattr(wallet, name, value)
     got, problem = await web.refund(job, wallet.address)
@@ -149,7 +142,7 @@ async def test_what_is_owed_while_an_address_is_asked_is_paid_after(
 async def test_an_address_given_by_hand_takes_what_it_was_asked_for(
     web: Web, wallet: Wallet, gate: asyncio.Event
 ) -> None:
-    job = await owing(web)
+    job = await web.owing()
     gate.clear()
     claiming = asyncio.create_task(web.refund(job, wallet.address))
     await until_asked(wallet, 1)

@@ -17,23 +17,6 @@ def set_limits(web: Web, **limits: int) -> None:
     web.gateway.settings = web.gateway.settings.model_copy(update=limits)
 
 
-async def owing(web: Web) -> dict[str, Any]:
-    """A finished job of 100 sats that owes 70."""
-    job = await web.paid({"cost": 30})
-    await web.until(job, state="complete", refundState="pending")
-    return job
-
-
-async def until_problem(web: Web, job: dict[str, Any]) -> str:
-    """Until the attempt was given up; the pauses between its sends are left out."""
-    async with asyncio.timeout(40):
-        while (seen := await web.job(job))["refundState"] != "pending" or "refundProblem" not in seen:
-            await web.gateway.pool.execute("update refund_attempts set next_look_at = now()")
-            web.gateway.refund_wake.set()
-            await asyncio.sleep(0.05)
-    return str(seen["refundProblem"])
-
-
 async def listed(web: Web, job: dict[str, Any]) -> dict[str, Any]:
     key = web.gateway.settings.operator_key.get_secret_value()
     _, page = await web.call("GET", "/api/operator/refunds", token=key)
@@ -42,7 +25,7 @@ async def listed(web: Web, job: dict[str, Any]) -> dict[str, Any]:
 
 async def test_with_the_budget_of_the_day_used_up_a_free_route_is_still_taken(web: Web) -> None:
     set_limits(web, refund_fee_budget_sats_per_day=0)
-    job = await owing(web)
+    job = await web.owing()
     await web.refund(job, web.invoice(70))
     await web.until(job, refundState="paid", refundAmountSats=70)
     assert [sent.fee_limit_msat for sent in web.node.sent] == [0]
@@ -51,11 +34,11 @@ async def test_with_the_budget_of_the_day_used_up_a_free_route_is_still_taken(we
 async def test_with_the_budget_of_the_day_used_up_a_refund_waits_and_says_why(web: Web) -> None:
     web.node.route_fee_msat = Msat(2000)
     set_limits(web, refund_fee_budget_sats_per_day=3)
-    first, second = await owing(web), await owing(web)
+    first, second = await web.owing(), await web.owing()
     await web.refund(first, web.invoice(70))
     await web.until(first, refundState="paid")
     await web.refund(second, web.invoice(70))
-    assert await until_problem(web, second) == FEE_BUDGET_WORDS[FeeBound.DAY]
+    assert await web.until_refund_problem(second) == FEE_BUDGET_WORDS[FeeBound.DAY]
     assert (await web.job(second))["refundState"] == "pending"
     assert (await listed(web, second))["refundProblem"] == FEE_BUDGET_WORDS[FeeBound.DAY]
     assert "refundProblem" not in await listed(web, first)
@@ -69,11 +52,11 @@ async def test_with_the_budget_of_the_day_used_up_a_refund_waits_and_says_why(we
 async def test_the_budget_of_one_payee_is_its_own(web: Web) -> None:
     web.node.route_fee_msat = Msat(2000)
     set_limits(web, refund_fee_budget_sats_per_destination=2)
-    first, second = await owing(web), await owing(web)
+    first, second = await web.owing(), await web.owing()
     await web.refund(first, web.invoice(70))
     await web.until(first, refundState="paid")
     await web.refund(second, web.invoice(70))
-    assert await until_problem(web, second) == FEE_BUDGET_WORDS[FeeBound.DESTINATION]
+    assert await web.until_refund_problem(second) == FEE_BUDGET_WORDS[FeeBound.DESTINATION]
     await web.gateway.pool.execute("update refund_attempts set payee = $1", "03" + "44" * 32)
     await web.refund(second, web.invoice(70))
     await web.until(second, refundState="paid")

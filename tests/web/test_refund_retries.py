@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from gateway.refunds.decisions import MAX_SENDS, WORDS
 from lightning.types import Failed, FailureReason
-from tests.lnurl_wallet import Wallet, serving_wallet
+from tests.lnurl_wallet import Wallet
 from tests.web.conftest import Web
 
 NO_ROUTE = Failed(FailureReason.NO_ROUTE, 0)
 WHY = WORDS[FailureReason.NO_ROUTE]
-
-
-@pytest_asyncio.fixture
-async def wallet(web: Web) -> AsyncIterator[Wallet]:
-    async def make_invoice(amount_msat: int, description_hash: bytes) -> str:
-        return web.node.foreign_invoice(amount_msat, description_hash=description_hash)
-
-    async with serving_wallet(make_invoice) as wallet:
-        yield wallet
-
-
-async def owing(web: Web) -> dict[str, Any]:
-    """A finished job of 100 sats that owes 70."""
-    job = await web.paid({"cost": 30})
-    await web.until(job, state="complete", refundState="pending")
-    return job
 
 
 async def retrying(web: Web, job: dict[str, Any]) -> str:
@@ -56,7 +38,7 @@ async def attempts(web: Web) -> list[tuple[str, str | None]]:
 
 
 async def test_no_route_is_tried_more_often_than_an_unheard_send_and_says_why_meanwhile(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     tries = MAX_SENDS + 3
     web.node.next_outcomes.extend([NO_ROUTE] * tries)
     invoice = web.invoice(70)
@@ -76,14 +58,14 @@ async def test_no_route_is_tried_more_often_than_an_unheard_send_and_says_why_me
 
 
 async def test_when_its_invoice_expires_it_waits_for_another_and_says_why(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     await retrying(web, job)
     await web.gateway.pool.execute("update refund_attempts set expires_at = now(), next_look_at = now()")
     await web.until(job, refundState="pending", refundProblem=WHY)
 
 
 async def test_another_invoice_takes_the_place_of_one_without_a_route(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     first = await retrying(web, job)
     tried = web.sends(first)
     assert (await web.job(job))["refundProblem"] == WHY
@@ -95,14 +77,14 @@ async def test_another_invoice_takes_the_place_of_one_without_a_route(web: Web) 
 
 
 async def test_the_same_invoice_again_changes_nothing(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     first = await retrying(web, job)
     assert (await web.refund(job, first))[0] == 202
     assert await attempts(web) == [("unfinished", WHY)]
 
 
 async def test_a_destination_that_is_refused_ends_nothing(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     await retrying(web, job)
     status, problem = await web.refund(job, web.invoice(69))
     assert (status, problem["code"]) == (422, "destination_wrong_amount")
@@ -111,7 +93,7 @@ async def test_a_destination_that_is_refused_ends_nothing(web: Web) -> None:
 
 
 async def test_ten_other_invoices_at_once_pay_one(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     await retrying(web, job)
     answers = await asyncio.gather(*(web.refund(job, web.invoice(70)) for _ in range(10)))
     # Whoever comes when the first has been paid already finds nothing left to claim.
@@ -122,7 +104,7 @@ async def test_ten_other_invoices_at_once_pay_one(web: Web) -> None:
 
 
 async def test_an_address_or_a_scanned_code_takes_its_place_too(web: Web, wallet: Wallet) -> None:
-    first, second = await owing(web), await owing(web)
+    first, second = await web.owing(), await web.owing()
     await retrying(web, first)
     assert (await web.refund(first, wallet.address))[0] == 202
     await web.until(first, refundState="paid", refundAmountSats=70)
@@ -147,7 +129,7 @@ async def test_an_address_or_a_scanned_code_takes_its_place_too(web: Web, wallet
     ids=["leased", "a send is unaccounted for"],
 )
 async def test_what_may_still_send_does_not_give_way(web: Web, dsn: str, held: str) -> None:
-    job = await owing(web)
+    job = await web.owing()
     await retrying(web, job)
     conn = await asyncpg.connect(dsn)
     await conn.execute(f"update refund_attempts set {held}")  # noqa: S608

@@ -16,13 +16,6 @@ from tests.lnurl_wallet import serving_wallet
 from tests.web.conftest import Web
 
 
-async def owing(web: Web) -> dict[str, Any]:
-    """A finished job of 100 sats that owes 70."""
-    job = await web.paid({"cost": 30})
-    await web.until(job, state="complete", refundState="pending")
-    return job
-
-
 async def until_attempt(web: Web, condition: str) -> None:
     async with asyncio.timeout(30):
         while not await web.gateway.pool.fetchval(f"select true from refund_attempts where {condition}"):  # noqa: S608
@@ -49,7 +42,7 @@ async def test_the_invoice_is_pinned_and_the_send_counted_and_leased_before_it_l
         return await send(payment_request, **limits)
 
     monkeypatch.setattr(web.node, "send_payment", look_then_send)
-    job, invoice = await owing(web), web.invoice(70)
+    job, invoice = await web.owing(), web.invoice(70)
     await web.refund(job, invoice)
     await web.until(job, refundState="paid")
     assert len(seen) == 1
@@ -76,7 +69,7 @@ async def test_a_send_is_not_repeated_when_the_nodes_history_is_shorter_than_it_
 ) -> None:
     """Nothing was ever seen of the send, and the node, restored from a backup, has not reached where it was."""
     at_the_send(web, monkeypatch, "update refund_attempts set highest_payment_index = 1000")
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(NotFound())
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -86,7 +79,7 @@ async def test_a_send_is_not_repeated_when_the_nodes_history_is_shorter_than_it_
 
 
 async def test_another_networks_invoice_is_refused_for_a_refund(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     status, problem = await web.refund(job, FakeNode(network="mainnet").foreign_invoice(70_000))
     assert (status, problem["code"]) == (422, "destination_wrong_network")
     assert "mainnet" in problem["detail"]
@@ -96,7 +89,7 @@ async def test_another_networks_invoice_is_refused_for_a_refund(web: Web) -> Non
 @pytest.mark.parametrize("outcome", ["settled", "in flight"])
 async def test_a_hash_that_the_node_knows_already_is_refused(web: Web, outcome: str) -> None:
     """Paid by the operator's own hand, say."""
-    job, invoice = await owing(web), web.invoice(70)
+    job, invoice = await web.owing(), web.invoice(70)
     web.node.resolve(bolt11.read(invoice).payment_hash, InFlight() if outcome == "in flight" else None)
     status, problem = await web.refund(job, invoice)
     assert (status, problem["code"]) == (409, "destination_used")
@@ -113,7 +106,7 @@ async def test_the_invoice_of_an_address_is_checked_like_any_other(web: Web) -> 
         async def make_invoice(amount_msat: int, description_hash: bytes, invoice: str = invoice) -> str:
             return invoice
 
-        job = await owing(web)
+        job = await web.owing()
         async with serving_wallet(make_invoice) as wallet:
             status, problem = await web.refund(job, wallet.address)
         codes[name] = (status, problem["code"])
@@ -134,7 +127,7 @@ async def test_an_expired_invoice_that_nobody_took_up_is_given_up_only_a_minute_
         return await track(payment_hash, deadline_s=deadline_s)
 
     monkeypatch.setattr(web.node, "track_payment", counted)
-    job, invoice = await owing(web), web.invoice(70)
+    job, invoice = await web.owing(), web.invoice(70)
     web.node.next_outcomes.append(NotFound())
     await web.refund(job, invoice)
     async with asyncio.timeout(60):

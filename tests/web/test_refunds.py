@@ -18,13 +18,6 @@ from tests.web.conftest import Web
 REFUSED = Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, 0)
 
 
-async def owing(web: Web, cost: int = 30) -> dict[str, Any]:
-    """A finished job of 100 sats that owes the rest."""
-    job = await web.paid({"cost": cost})
-    await web.until(job, state="complete", refundState="pending")
-    return job
-
-
 async def paid_out_msat(web: Web) -> int:
     return int(
         await web.gateway.pool.fetchval(
@@ -35,7 +28,7 @@ async def paid_out_msat(web: Web) -> int:
 
 @pytest.mark.parametrize("amount", [70, 0])
 async def test_an_exact_or_amountless_invoice_is_paid_once(web: Web, amount: int) -> None:
-    job = await owing(web)
+    job = await web.owing()
     invoice = web.invoice(amount)
     status, _ = await web.refund(job, invoice)
     assert status == 202
@@ -47,7 +40,7 @@ async def test_an_exact_or_amountless_invoice_is_paid_once(web: Web, amount: int
 
 
 async def test_an_upper_case_invoice_with_its_scheme_is_read(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     status, _ = await web.refund(job, "LIGHTNING:" + web.invoice(70).upper())
     assert status == 202
     await web.until(job, refundState="paid")
@@ -55,7 +48,7 @@ async def test_an_upper_case_invoice_with_its_scheme_is_read(web: Web) -> None:
 
 @pytest.mark.parametrize("amount", [69, 71, 100])
 async def test_another_amount_is_refused_with_the_right_one(web: Web, amount: int) -> None:
-    job = await owing(web)
+    job = await web.owing()
     status, problem = await web.refund(job, web.invoice(amount))
     assert (status, problem["code"], problem["refundAmountSats"]) == (422, "destination_wrong_amount", 70)
     assert "70 sats" in problem["detail"]
@@ -63,7 +56,7 @@ async def test_another_amount_is_refused_with_the_right_one(web: Web, amount: in
 
 
 async def test_what_can_not_be_paid_has_its_own_code(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     own = await web.buy("echo", {})
     cases = {
         "destination_expired": web.invoice(70, expiry_s=5),
@@ -78,7 +71,7 @@ async def test_what_can_not_be_paid_has_its_own_code(web: Web) -> None:
 
 
 async def test_an_invoice_is_used_once_for_ever(web: Web) -> None:
-    first, second = await owing(web), await owing(web)
+    first, second = await web.owing(), await web.owing()
     invoice = web.invoice(70)
     await web.refund(first, invoice)
     await web.until(first, refundState="paid")
@@ -88,7 +81,7 @@ async def test_an_invoice_is_used_once_for_ever(web: Web) -> None:
 
 
 async def test_one_invoice_for_two_jobs_at_once_pays_one(web: Web) -> None:
-    first, second = await owing(web), await owing(web)
+    first, second = await web.owing(), await web.owing()
     web.node.next_outcomes.append(InFlight())
     invoice = web.invoice(70)
     answers = await asyncio.gather(web.refund(first, invoice), web.refund(second, invoice))
@@ -101,7 +94,7 @@ async def test_one_invoice_for_two_jobs_at_once_pays_one(web: Web) -> None:
 
 
 async def test_asking_again_with_the_same_invoice_is_the_same_refund(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     invoice = web.invoice(70)
     answers = await asyncio.gather(*(web.refund(job, invoice) for _ in range(8)))
     assert {status for status, _ in answers} == {202}
@@ -111,7 +104,7 @@ async def test_asking_again_with_the_same_invoice_is_the_same_refund(web: Web) -
 
 
 async def test_two_invoices_at_once_pay_one(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(InFlight())
     one, two = web.invoice(70), web.invoice(70)
     answers = await asyncio.gather(web.refund(job, one), web.refund(job, two))
@@ -153,7 +146,7 @@ async def test_a_kept_destination_of_the_wrong_amount_waits_and_says_why(web: We
 
 
 async def test_an_unknown_outcome_is_tracked_not_repeated(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(Unknown("the stream broke"))
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -165,7 +158,7 @@ async def test_an_unknown_outcome_is_tracked_not_repeated(web: Web) -> None:
 
 
 async def test_a_send_that_never_reached_the_node_is_sent_again_with_the_same_hash(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(NotFound())
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -175,7 +168,7 @@ async def test_a_send_that_never_reached_the_node_is_sent_again_with_the_same_ha
 
 
 async def test_a_terminal_failure_frees_the_debt_for_a_new_destination(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(REFUSED)
     await web.refund(job, web.invoice(70))
     failed = await web.until(job, refundState="pending", refundProblem=(await wait_problem(web, job)))
@@ -195,7 +188,7 @@ async def wait_problem(web: Web, job: dict[str, Any]) -> str:
 
 
 async def test_no_route_is_tried_again(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(Failed(FailureReason.NO_ROUTE, 0))
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -205,7 +198,7 @@ async def test_no_route_is_tried_again(web: Web) -> None:
 
 
 async def test_a_node_that_forgot_the_payment_freezes_the_refund(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(InFlight())
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -231,7 +224,7 @@ async def until_attempt(web: Web, condition: str) -> None:
 
 
 async def test_a_node_that_is_away_changes_nothing(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     invoice = web.invoice(70)
     web.node.go_unavailable()
     assert (await web.refund(job, invoice))[1]["code"] == "node_unavailable"
@@ -246,7 +239,7 @@ async def test_a_node_that_is_away_changes_nothing(web: Web) -> None:
 
 async def test_three_executors_send_once(web: Web) -> None:
     """However many processes look, the lease lets one send."""
-    jobs = [await owing(web) for _ in range(5)]
+    jobs = [await web.owing() for _ in range(5)]
     g = web.gateway
     others = [
         asyncio.create_task(RefundExecutor(g.pool, g.node, g.metrics, 6.0, 432, 16, asyncio.Event()).run())
@@ -264,7 +257,7 @@ async def test_three_executors_send_once(web: Web) -> None:
 
 async def test_a_task_that_outlived_its_lease_writes_nothing(web: Web) -> None:
     """Its lease lapsed and another holds the attempt: what it still believes changes no row."""
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(InFlight())
     invoice = web.invoice(70)
     await web.refund(job, invoice)
@@ -284,14 +277,14 @@ async def test_a_task_that_outlived_its_lease_writes_nothing(web: Web) -> None:
 
 
 async def test_the_fee_limit_is_never_more_than_the_refund(web: Web) -> None:
-    job = await owing(web, cost=97)
+    job = await web.owing(cost=97)
     await web.refund(job, web.invoice(3))
     await web.until(job, refundState="paid")
     assert web.node.sent[0].fee_limit_msat == 3_000
 
 
 async def test_a_paid_invoice_does_not_pass_for_a_second_debt(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     invoice = web.invoice(70)
     await web.refund(job, invoice)
     await web.until(job, refundState="paid")
@@ -308,7 +301,7 @@ async def test_a_paid_invoice_does_not_pass_for_a_second_debt(web: Web) -> None:
 
 
 async def test_a_refund_takes_an_idempotency_key(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     path, body = f"/api/jobs/{job['id']}/refund", {"destination": web.invoice(70)}
     short = await web.call("POST", path, body, token=job["token"], headers={"Idempotency-Key": "short"})
     assert (short[0], short[1]["code"]) == (400, "idempotency_key_invalid")
@@ -322,13 +315,13 @@ async def test_a_refund_takes_an_idempotency_key(web: Web) -> None:
 
 
 async def test_an_invoice_valid_for_years_is_refused(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     status, problem = await web.refund(job, web.invoice(70, expiry_s=10 * 365 * 86_400))
     assert (status, problem["code"]) == (422, "destination_invalid")
 
 
 async def test_a_bad_destination_with_a_key_leaves_no_row(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     path, key = f"/api/jobs/{job['id']}/refund", {"Idempotency-Key": "a-key-of-twenty-characters"}
     status, problem = await web.call("POST", path, {"destination": "lnbcrt1x"}, token=job["token"], headers=key)
     assert (status, problem["code"]) == (422, "destination_invalid")
@@ -337,7 +330,7 @@ async def test_a_bad_destination_with_a_key_leaves_no_row(web: Web) -> None:
 
 async def test_a_send_is_not_repeated_on_another_nodes_history(web: Web) -> None:
     """Nothing was ever seen of the send, and the node is not the one that it was made with."""
-    job = await owing(web)
+    job = await web.owing()
     web.node.next_outcomes.append(NotFound())
     invoice = web.invoice(70)
     await web.refund(job, invoice)

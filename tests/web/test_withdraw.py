@@ -12,13 +12,6 @@ import pytest
 from tests.web.conftest import Web
 
 
-async def owing(web: Web) -> dict[str, Any]:
-    """A finished job of 100 sats that owes 70."""
-    job = await web.paid({"cost": 30})
-    await web.until(job, state="complete", refundState="pending")
-    return job
-
-
 async def code(web: Web, job: dict[str, Any]) -> dict[str, Any]:
     status, body = await web.call("GET", f"/api/jobs/{job['id']}/refund/lnurl", token=job["token"])
     assert status == 200, body
@@ -37,7 +30,7 @@ async def pay(web: Web, offer: dict[str, Any], invoice: str) -> dict[str, Any]:
 
 
 async def test_a_wallet_fetches_what_is_owed(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     shown = await code(web, job)
     hrp, words = bech32.bech32_decode(shown["lnurl"])
     assert hrp == "lnurl"
@@ -56,7 +49,7 @@ async def test_a_wallet_fetches_what_is_owed(web: Web) -> None:
 
 
 async def test_ten_calls_with_equal_invoices_pay_once(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     offer = await call(web, (await code(web, job))["url"])
     invoice = web.invoice(70)
     answers = await asyncio.gather(*(pay(web, offer, invoice) for _ in range(10)))
@@ -66,7 +59,7 @@ async def test_ten_calls_with_equal_invoices_pay_once(web: Web) -> None:
 
 
 async def test_ten_calls_with_different_invoices_pay_once(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     offer = await call(web, (await code(web, job))["url"])
     answers = await asyncio.gather(*(pay(web, offer, web.invoice(70)) for _ in range(10)))
     assert sorted(answer["status"] for answer in answers) == ["ERROR"] * 9 + ["OK"]
@@ -83,7 +76,7 @@ async def refused(web: Web, job: dict[str, Any], answer: dict[str, Any], words: 
 
 
 async def test_an_expired_code_is_refused(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     shown = await code(web, job)
     offer = await call(web, shown["url"])
     await web.gateway.pool.execute(
@@ -96,7 +89,7 @@ async def test_an_expired_code_is_refused(web: Web) -> None:
 
 @pytest.mark.parametrize("amount", [69, 71])
 async def test_a_wrong_amount_is_refused_and_the_code_stays(web: Web, amount: int) -> None:
-    job = await owing(web)
+    job = await web.owing()
     offer = await call(web, (await code(web, job))["url"])
     await refused(web, job, await pay(web, offer, web.invoice(amount)), "70 sats")
     assert (await pay(web, offer, web.invoice(70)))["status"] == "OK"
@@ -104,7 +97,7 @@ async def test_a_wrong_amount_is_refused_and_the_code_stays(web: Web, amount: in
 
 
 async def test_a_foreign_k1_or_no_invoice_is_refused(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     offer = await call(web, (await code(web, job))["url"])
     await refused(web, job, await call(web, offer["callback"], k1="0" * 64, pr=web.invoice(70)), "k1")
     await refused(web, job, await call(web, offer["callback"], k1=offer["k1"], pr="hello"), "invoice")
@@ -112,7 +105,7 @@ async def test_a_foreign_k1_or_no_invoice_is_refused(web: Web) -> None:
 
 
 async def test_nothing_owed(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     offer = await call(web, (await code(web, job))["url"])
     await web.refund(job, web.invoice(70))
     await web.until(job, refundState="paid")
@@ -124,7 +117,7 @@ async def test_nothing_owed(web: Web) -> None:
 
 
 async def test_the_page_shows_the_code(web: Web) -> None:
-    job = await owing(web)
+    job = await web.owing()
     shown = await code(web, job)
     cookie = {"Cookie": f"boltworks_job={job['token']}"}
     async with web.http.get(f"{web.url}/jobs/{job['id']}", headers=cookie) as response:
