@@ -18,6 +18,8 @@ from typing import Any
 
 AT_FILE = "CRASH_AT_FILE"
 SEEN_FILE = "CRASH_SEEN_FILE"
+WALK = "CRASH_WALK"
+"""Names the coroutines that are wrapped: a key of WALKS."""
 MONEY = {
     "sale": ("gateway.api.jobs", "buy"),
     "sale_group": ("ledger.groups", "Groups._once"),
@@ -29,6 +31,20 @@ MONEY = {
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
 }
+SESSIONS = {
+    "begin": ("gateway.sessions.request", "begin"),
+    "end": ("gateway.sessions.request", "end"),
+    "close": ("gateway.sessions.close", "close"),
+    "finish": ("gateway.sessions.close", "finish"),
+}
+LOOKS = {
+    "begin_look": ("gateway.jobs.evaluate", "begin"),
+    "accept": ("gateway.jobs.evaluate", "accept"),
+    "open": ("gateway.jobs.evaluate", "open_work_invoice"),
+    "reject": ("gateway.jobs.evaluate", "reject"),
+    "fail_look": ("gateway.jobs.evaluate", "fail"),
+}
+WALKS = {"jobs": MONEY, "sessions": SESSIONS, "looks": LOOKS}
 
 
 class Counted(Awaitable[Any]):
@@ -80,8 +96,8 @@ def points_seen(seen: Path) -> dict[str, int]:
 
 
 def wrap_all() -> None:
-    """Wrap the money coroutines wherever they were imported to."""
-    for name, (module, path) in MONEY.items():
+    """Wrap the money coroutines of this walk wherever they were imported to."""
+    for name, (module, path) in WALKS[os.environ[WALK]].items():
         *owner, attribute = path.split(".")
         holder = functools.reduce(getattr, owner, sys.modules[module])
         original = getattr(holder, attribute)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.catalogue import load_catalogue
-from ledger import book, transfers
+from ledger import book
 from ledger.database import Pool
 from ledger.free_tier import Rules
 from ledger.transfers import POOL, POOL_RESERVED
@@ -26,25 +25,22 @@ from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.checks import assert_books_and_node_agree
-from tests.crash import AT_FILE, MONEY, SEEN_FILE, points_seen
-from tests.gateways import Buyer, GatewayProcess, gateway_process
+from tests.crash import MONEY
+from tests.doomed import POOL_SATS, Doomed, chosen, doomed_gateway
+from tests.gateways import Buyer
 from tests.nostr import Signer, header
 from tests.services import WorkService
 
 SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
 """Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 TIMEOUT_S = 90
-POOL_SATS = 100_000
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
 class Victim:
-    gateway: GatewayProcess
+    doomed: Doomed
     buyer: Buyer
     payer: AsyncControl
-    at: Path
-    seen: Path
     pool: Pool
     node: LndNode
     rules: Rules
@@ -61,7 +57,7 @@ class Victim:
         await self.payer.pay(job["invoice"]["paymentRequest"])
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                died = await self._revive() or died
+                died = await self.doomed.revive() is not None or died
                 seen = await self._job(job)
                 if seen.get("refundState") == "paid":
                     break
@@ -85,7 +81,7 @@ class Victim:
         await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                died = await self._revive() or died
+                died = await self.doomed.revive() is not None or died
                 try:
                     job = await self._ask(who, {"work": "echo", "input": work_input, **more}, key)
                 except aiohttp.ClientError:
@@ -99,7 +95,7 @@ class Victim:
 
     async def _ask(self, who: Signer, body: dict[str, Any], key: str) -> dict[str, Any] | None:
         """None: an earlier try with this key is not over yet."""
-        raw, url = json.dumps(body).encode(), f"{self.gateway.url}/api/jobs"
+        raw, url = json.dumps(body).encode(), f"{self.buyer.url}/api/jobs"
         headers = header(who.call("POST", url, raw, content=secrets.token_hex(8)))
         headers |= {"Content-Type": "application/json", "Idempotency-Key": key}
         async with self.buyer.http.post(url, data=raw, headers=headers) as response:
@@ -108,14 +104,6 @@ class Victim:
                 return None
             assert response.status == 201, job
             return dict(job)
-
-    async def _revive(self) -> bool:
-        process = self.gateway.process
-        if process is None or process.returncode is None:
-            return False
-        self.at.unlink(missing_ok=True)
-        await self.gateway.start()
-        return True
 
     async def _job(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -143,37 +131,14 @@ class Victim:
 async def victim(
     regtest: Network, dsn: str, pool: Pool, service: WorkService, payer: AsyncControl, tmp_path: Path
 ) -> AsyncIterator[Victim]:
-    at, seen = tmp_path / "crash_at", tmp_path / "crash_seen"
-    settings = {
-        **regtest.access.settings(),
-        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
-        "BOLTWORKS_LEASE_S": "3",
-        "PYTHONPATH": str(ROOT),
-        AT_FILE: str(at),
-        SEEN_FILE: str(seen),
-    }
     access = regtest.access.boltworks
     async with (
-        gateway_process(tmp_path, dsn, settings, start=False) as gateway,
+        doomed_gateway(regtest, dsn, pool, service, tmp_path, "jobs") as doomed,
         aiohttp.ClientSession() as http,
         LndNode(access.host, access.tls_cert, access.macaroon) as node,
     ):
-        gateway.module = "tests.crash_gateway"
-        await gateway.start()
-        async with pool.acquire() as conn, conn.transaction():
-            await book.post(conn, [transfers.topup("walk", POOL_SATS * 1000)])
         rules = load_catalogue(tmp_path / "boltworks.toml").gate_rules
-        yield Victim(gateway, Buyer(http, gateway.url), payer, at, seen, pool, node, rules)
-
-
-def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
-    """`name:n` of the points to walk, the last of each coroutine always among them."""
-    return [
-        f"{name}:{count}"
-        for name in MONEY
-        for count in range(1, highest[name] + 1)
-        if everything or count == highest[name] or count % SAMPLED.get(name, 1) == 1 % SAMPLED.get(name, 1)
-    ]
+        yield Victim(doomed, Buyer(http, doomed.gateway.url), payer, pool, node, rules)
 
 
 @pytest.mark.slow
@@ -181,20 +146,20 @@ def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
 async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) -> None:
     for _ in range(2):
         # The second time with connections that are open already, as at every later job: the same points each time.
-        victim.seen.write_text("")
+        victim.doomed.seen.write_text("")
         await victim.sell_and_refund({"cost": 70}, 30)
         await victim.sell_and_refund({"fail": True}, 50)
         await victim.sell_and_refund({"cost": 70}, 30, on_file=True)
-    highest = points_seen(victim.seen)
+    highest = victim.doomed.points()
     assert set(highest) == set(MONEY)
     deaths: Counter[str] = Counter()
-    for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):
+    for point in chosen("jobs", highest, SAMPLED):
         name = point.partition(":")[0]
-        victim.at.write_text(point)
+        victim.doomed.aim(point)
         failing, on_file = name == "fail", name == "on_file"
         work_input, owed_sats = ({"fail": True}, 50) if failing else ({"cost": 70}, 30)
         died = await victim.sell_and_refund(work_input, owed_sats, on_file=on_file)
-        victim.at.unlink(missing_ok=True)
+        victim.doomed.spare()
         deaths[name] += died
         await victim.assert_all_is_right(point)
     print(f"points {highest}, died at {dict(deaths)}")  # noqa: T201 - the figures of the walk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,32 +14,26 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.audit import all_invariants
-from ledger import book, transfers
-from ledger.audit import find_violations
 from ledger.database import Pool
 from lightning.bolt11 import read
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
-from tests.crash import AT_FILE, SEEN_FILE, points_seen
-from tests.gateways import GatewayProcess, gateway_process
-from tests.known import OPERATOR, Holder
+from tests.checks import violations
+from tests.crash import SESSIONS
+from tests.doomed import Doomed, chosen, doomed_gateway
+from tests.known import Holder
 from tests.services import WorkService
-from tests.session_crash_gateway import MONEY
 
 TIMEOUT_S = 90
-STEP = 4
+STEPS = dict.fromkeys(SESSIONS, 4)
 """Of each coroutine every fourth point is walked, and the last; all of them with BOLTWORKS_CRASH_ALL=1."""
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
 class Victim:
-    gateway: GatewayProcess
+    doomed: Doomed
     holder: Holder
     payer: AsyncControl
-    at: Path
-    seen: Path
     pool: Pool
     deaths: Counter[str] = field(default_factory=Counter)
     charged_sats: int = 0
@@ -62,12 +55,9 @@ class Victim:
         return answer
 
     async def revive(self) -> None:
-        process = self.gateway.process
-        if process is None or process.returncode is None:
-            return
-        self.deaths[self.at.read_text().partition(":")[0]] += 1
-        self.at.unlink()
-        await self.gateway.start()
+        died_in = await self.doomed.revive()
+        if died_in is not None:
+            self.deaths[died_in] += 1
 
     async def ask(self) -> None:
         """A partial request: the pool pays 50 of its 70 sats, if it is not lost with its process."""
@@ -105,43 +95,18 @@ class Victim:
         await self.holder.reaches(heldSats=0)
         said = await self.holder.statement()
         assert said["chargedSats"] == self.charged_sats, point
-        async with self.pool.acquire() as conn:
-            assert await find_violations(conn, all_invariants()) == [], point
+        assert await violations(self.pool) == [], point
 
 
 @pytest_asyncio.fixture
 async def victim(
     regtest: Network, dsn: str, pool: Pool, service: WorkService, payer: AsyncControl, tmp_path: Path
 ) -> AsyncIterator[Victim]:
-    at, seen = tmp_path / "crash_at", tmp_path / "crash_seen"
-    settings = {
-        **regtest.access.settings(),
-        "BOLTWORKS_OPERATOR_KEY": OPERATOR,
-        "BOLTWORKS_CONFIG": str(service.catalogue(tmp_path / "boltworks.toml")),
-        "BOLTWORKS_LEASE_S": "3",
-        "PYTHONPATH": str(ROOT),
-        AT_FILE: str(at),
-        SEEN_FILE: str(seen),
-    }
     async with (
-        gateway_process(tmp_path, dsn, settings, start=False) as gateway,
+        doomed_gateway(regtest, dsn, pool, service, tmp_path, "sessions") as doomed,
         aiohttp.ClientSession() as http,
     ):
-        gateway.module = "tests.session_crash_gateway"
-        await gateway.start()
-        async with pool.acquire() as conn, conn.transaction():
-            await book.post(conn, [transfers.topup("walk", 100_000_000)])
-        yield Victim(gateway, Holder(http, gateway.url), payer, at, seen, pool)
-
-
-def chosen(highest: dict[str, int], *, everything: bool) -> list[str]:
-    """`name:n` of the points to walk, the last of each coroutine always among them."""
-    return [
-        f"{name}:{count}"
-        for name in MONEY
-        for count in range(1, highest[name] + 1)
-        if everything or count % STEP == 1 or count == highest[name]
-    ]
+        yield Victim(doomed, Holder(http, doomed.gateway.url), payer, pool)
 
 
 @pytest.mark.slow
@@ -152,15 +117,15 @@ async def test_killed_at_the_suspensions_no_hold_is_left_and_no_sat_lost(victim:
     await victim.holder.rank("half")
     for _ in range(2):
         # The second time with connections that are open already: the same points each time.
-        victim.seen.write_text("")
+        victim.doomed.seen.write_text("")
         await victim.ask()
         await victim.open_and_close()
-    highest = points_seen(victim.seen)
-    assert set(highest) == set(MONEY)
-    for point in chosen(highest, everything=bool(os.environ.get("BOLTWORKS_CRASH_ALL"))):
-        victim.at.write_text(point)
+    highest = victim.doomed.points()
+    assert set(highest) == set(SESSIONS)
+    for point in chosen("sessions", highest, STEPS):
+        victim.doomed.aim(point)
         await (victim.ask() if point.partition(":")[0] in ("begin", "end") else victim.open_and_close())
-        victim.at.unlink(missing_ok=True)
+        victim.doomed.spare()
         await victim.assert_all_is_right(point)
     print(f"points {highest}, died at {dict(victim.deaths)}")  # noqa: T201 - the figures of the walk
-    assert set(victim.deaths) == set(MONEY)
+    assert set(victim.deaths) == set(SESSIONS)
