@@ -513,7 +513,7 @@ async def test_a_database_that_is_away_is_told_as_a_page(
     async def fail(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(job_page, "read_job", fail)
+    monkeypatch.setattr(job_page, "view_of", fail)
     page = await browser.get(path)
     assert (page.status, page.type, page.headers["Retry-After"]) == (503, "text/html", "5")
     assert "your payment is safe" in page.text
@@ -526,7 +526,7 @@ async def test_a_fault_of_ours_is_a_page_without_its_inside(browser: Browser, mo
     async def fail(*_: object) -> None:
         raise RuntimeError("the inside")
 
-    monkeypatch.setattr(job_page, "read_job", fail)
+    monkeypatch.setattr(job_page, "view_of", fail)
     page = await browser.get(path)
     assert (page.status, page.type) == (500, "text/html")
     assert "the inside" not in page.text
