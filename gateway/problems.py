@@ -104,6 +104,7 @@ CHALLENGE_INVALID = ProblemType("identity_challenge_invalid", 401, "This login c
 NOSTR_EVENT_REPLAYED = ProblemType("nostr_event_replayed", 401, "This signed event was used before")
 TOO_MANY_LOGINS = ProblemType("too_many_logins", 429, "Too many logins are under way")
 
+PAYMENT_REQUIRED = ProblemType("payment_required", 402, "Pay the invoice first, then ask with its token and preimage")
 BALANCE_TOO_LOW = ProblemType("balance_too_low", 402, "The session's balance does not cover this request")
 MAX_SATS_EXCEEDED = ProblemType("max_sats_exceeded", 422, "The request may cost more than you allow")
 WORK_FAILED = ProblemType("work_failed", 502, "The work failed; nothing was charged")

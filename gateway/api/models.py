@@ -52,7 +52,7 @@ class ModelListView(OpenAiModel):
 
 
 class OpenAiErrorView(OpenAiModel):
-    """`error`: `message`, `type`, `code`; a 402 also has `missingSats` and an `invoice`."""
+    """`error`: `message`, `type`, `code`; a 402 also has an `invoice`, and `missingSats` or a `token`."""
 
     error: dict[str, Any]
 

@@ -15,7 +15,7 @@ from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "identity", "session", "operator", "webhook"]
+Access = Literal["open", "job", "identity", "session", "owner", "paid", "operator", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ _JOB = (
 _AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _OPERATOR = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
 _SESSION = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
+_PAID = (*_SESSION, p.INVALID_REQUEST, p.PAYMENT_REQUIRED, p.TOO_MANY_INVOICES, p.NODE_UNAVAILABLE)
 _DESTINATION = (
     p.DESTINATION_INVALID,
     p.DESTINATION_EXPIRED,
@@ -215,7 +216,7 @@ ROUTES: tuple[Route, ...] = (
         sessions.get_session,
         "The session as it is now.",
         models.SessionView,
-        access="session",
+        access="owner",
         problems=_SESSION,
     ),
     Route(
@@ -243,23 +244,22 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/v1/models",
         v1.models,
-        "OpenAI-compatible: the models that are sold, for a session's token as API key.",
+        "OpenAI-compatible: the models that are sold, for a session's token as API key, or an L402 token.",
         models.ModelListView,
-        access="session",
-        problems=_SESSION,
+        access="paid",
+        problems=_PAID,
         errors=models.OpenAiErrorView,
     ),
     Route(
         "POST",
         "/v1/chat/completions",
         v1.chat_completions,
-        "OpenAI-compatible: a chat completion, streamed or not, paid from the session's balance.",
+        "OpenAI-compatible: a chat completion, streamed or not, paid from a session's balance or an L402 token's.",
         models.ChatView,
         body=models.ChatRequest,
-        access="session",
+        access="paid",
         problems=(
-            *_SESSION,
-            p.INVALID_REQUEST,
+            *_PAID,
             p.BODY_TOO_LARGE,
             p.UNKNOWN_MODEL,
             p.INVALID_INPUT,
@@ -291,7 +291,7 @@ ROUTES: tuple[Route, ...] = (
         "End the session: the rest is refunded. A destination needs the refundKey. The body may be empty.",
         models.SessionView,
         body=models.CloseRequest,
-        access="session",
+        access="owner",
         idempotent=True,
         problems=(
             *_BODY,
@@ -313,7 +313,7 @@ ROUTES: tuple[Route, ...] = (
         sessions.session_statement,
         "Every payment, request and refund, numbered, with the balance after it. Pages by `after` and `limit`.",
         models.StatementView,
-        access="session",
+        access="owner",
         problems=(p.INVALID_REQUEST, *_SESSION),
     ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),

@@ -12,6 +12,7 @@ from gateway import problems
 from gateway.api.access import client_address, require_session
 from gateway.api.body import read_model, read_raw
 from gateway.api.jobs import answered_once, json_response, refuse_foreign_use, using_up
+from gateway.api.l402 import require_owner
 from gateway.api.models import (
     CloseRequest,
     SessionRequest,
@@ -94,7 +95,7 @@ async def _stored(gateway: Gateway, new: NewSession, also: Also | None, *, resum
 
 async def get_session(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    session = await require_session(gateway, request)
+    session, _ = await require_owner(gateway, request)
     return json_response((await view(gateway, session["id"])).wire())
 
 
@@ -118,14 +119,22 @@ async def session_request(request: web.Request) -> web.Response:
     return json_response(body, status)
 
 
-def order(request: web.Request, session_id: str, request_id: str, priced: Priced) -> Asked:
-    """A request as this process will run it."""
+def order(
+    request: web.Request,
+    session_id: str,
+    request_id: str,
+    priced: Priced,
+    *,
+    spend_sats: int | None = None,
+    room: bool = True,
+) -> Asked:
+    """A request as this process will run it. No `room`: no top-up is offered when the balance does not cover it."""
     gateway = request.app[GATEWAY]
     address = client_address(request, gateway.settings.trusted_proxies)
-    room = not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
+    room = room and not gateway.open_invoices.is_full(gateway.settings.open_invoices_total)
     payer = Payer(session_id, address, gateway.memo(MEMO), gateway.invoice_limits, room)
     owner, lease_s = gateway.session_runs.owner, gateway.settings.lease_s
-    return Asked(request_id, session_id, priced, address, owner, lease_s, payer)
+    return Asked(request_id, session_id, priced, address, owner, lease_s, payer, spend_sats)
 
 
 async def topup_session(request: web.Request) -> web.Response:
@@ -161,11 +170,15 @@ async def _planned_topup(gateway: Gateway, payer: Payer, amount_sats: int, *, re
 
 
 async def close_session(request: web.Request) -> web.Response:
-    """The token alone closes; only the refund key names a destination, because tokens are pasted into API clients."""
+    """The token alone closes; only the refund key names a destination, because tokens are pasted into API clients.
+
+    A whole L402 credential holds the payment's preimage, and is both.
+    """
     gateway = request.app[GATEWAY]
-    session = await require_session(gateway, request)
+    session, is_whole = await require_owner(gateway, request)
     asked, raw = await read_model(request, CloseRequest) if await read_raw(request) else (CloseRequest(), b"")
-    refuse_key(asked, bytes(session["refund_key_hash"]))
+    if not is_whole:
+        refuse_key(asked, bytes(session["refund_key_hash"]))
 
     async def prepare() -> Destination | None:
         return None if asked.destination is None else await _destination(gateway, session["id"], asked.destination)
@@ -223,7 +236,7 @@ async def _refund_to(gateway: Gateway, session_id: str, text: str, destination: 
 
 async def session_statement(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    session = await require_session(gateway, request)
+    session, _ = await require_owner(gateway, request)
     after, size = request.query.get("after", "0"), request.query.get("limit", str(PAGE_SIZE))
     if not re.fullmatch("[0-9]{1,9}", after) or not re.fullmatch("[0-9]{1,4}", size):
         raise Problem(problems.INVALID_REQUEST, "after is the next of a page, limit a number.")
