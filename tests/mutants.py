@@ -443,8 +443,8 @@ MUTANTS = (
     ),
     Mutant(
         "max_sats is not compared",
-        "gateway/api/sessions.py",
-        "if cap_sats is not None and priced.estimate_sats > cap_sats:",
+        "gateway/api/caps.py",
+        "if cap_sats is not None and most_sats > cap_sats:",
         "if cap_sats is None:",
         REQUESTS + "test_above_max_sats_nothing_is_done",
     ),

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway import idempotency, problems
 from gateway.api.access import client_address, open_job, require_job
 from gateway.api.body import read_model
+from gateway.api.caps import refuse_above_cap
 from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, Model, RefundRequest
 from gateway.context import GATEWAY, Gateway
 from gateway.identity import Caller, identify, record_event, record_event_again
@@ -71,7 +72,9 @@ async def create_job(request: web.Request) -> web.Response:
     also = using_up(caller)
 
     async def prepare() -> Priced:
-        return await price(gateway.catalogue, asked.work, asked.input)
+        priced = await price(gateway.catalogue, asked.work, asked.input)
+        refuse_above_cap(request, priced, asked.max_sats)
+        return priced
 
     async def answer(priced: Priced, job_id: str, resumed: bool) -> JobView:
         return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed, pubkey=pubkey, also=also)

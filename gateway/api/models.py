@@ -74,7 +74,13 @@ class EstimateView(Model):
     )
 
 
-class JobRequest(EstimateRequest):
+class CappedRequest(EstimateRequest):
+    max_sats: Sats | None = Field(
+        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
+    )
+
+
+class JobRequest(CappedRequest):
     refund_to: StrictStr | None = Field(
         default=None,
         min_length=1,
@@ -182,10 +188,8 @@ class CreatedSessionView(SessionView):
     refund_key: str = Field(description="Names a destination for the rest. Keep it apart from the token.")
 
 
-class SessionWorkRequest(EstimateRequest):
-    max_sats: Sats | None = Field(
-        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
-    )
+class SessionWorkRequest(CappedRequest):
+    """Runs now, paid from the balance."""
 
 
 class SessionResultView(Model):

@@ -93,6 +93,7 @@ ROUTES: tuple[Route, ...] = (
             *_IDEMPOTENT,
             *_DESTINATION,
             p.DESTINATION_ADDRESS_FORBIDDEN,
+            p.MAX_SATS_EXCEEDED,
             p.TOO_MANY_INVOICES,
             p.SLOWED,
             p.IDENTITY_INVALID,

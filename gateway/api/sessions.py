@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import client_address, require_session
 from gateway.api.body import read_model, read_raw
+from gateway.api.caps import refuse_above_cap
 from gateway.api.jobs import answered_once, json_response, refuse_foreign_use, using_up
 from gateway.api.l402 import require_owner
 from gateway.api.models import (
@@ -34,7 +35,7 @@ from gateway.refunds.destination import NOTHING_OWED, Destination, refuse_amount
 from gateway.sessions import close as closing
 from gateway.sessions import deposit
 from gateway.sessions import open as opening
-from gateway.sessions.decisions import SessionState, lowest_cap
+from gateway.sessions.decisions import SessionState
 from gateway.sessions.open import NewSession, Payer
 from gateway.sessions.request import Asked, refuse_inactive
 from gateway.sessions.serve import serve_request
@@ -104,11 +105,10 @@ async def session_request(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     session = await require_session(gateway, request)
     asked, raw = await read_model(request, SessionWorkRequest)
-    cap_sats = lowest_cap(asked.max_sats, header_cap(request))
 
     async def prepare() -> Priced:
         priced = await price(gateway.catalogue, asked.work, asked.input)
-        refuse_work(priced, cap_sats)
+        refuse_work(request, priced, asked.max_sats)
         return priced
 
     async def answer(priced: Priced, request_id: str, resumed: bool) -> SessionResultView:
@@ -245,24 +245,11 @@ async def session_statement(request: web.Request) -> web.Response:
     return json_response((await read_statement(gateway.pool, session["id"], int(after), int(size))).wire())
 
 
-def header_cap(request: web.Request) -> int | None:
-    """Raises Problem."""
-    text = request.headers.get("X-Max-Sats")
-    if text is None:
-        return None
-    if not re.fullmatch("[0-9]{1,16}", text):
-        raise Problem(problems.INVALID_REQUEST, "X-Max-Sats is a whole number of sats.")
-    return int(text)
-
-
-def refuse_work(priced: Priced, cap_sats: int | None) -> None:
-    """Before anything is held. Pure. Raises Problem."""
+def refuse_work(request: web.Request, priced: Priced, max_sats: int | None) -> None:
+    """Before anything is held. Raises Problem."""
     if priced.entry.evaluation_fee_sats is not None:
         raise Problem(problems.WORK_NOT_IN_SESSIONS, "Its price is fixed by a look at the input; see POST /api/jobs.")
-    if cap_sats is not None and priced.estimate_sats > cap_sats:
-        detail = f"It may cost {priced.estimate_sats} sats, you allow {cap_sats}. Nothing was charged."
-        extra = {"estimateSats": priced.estimate_sats, "maxSats": cap_sats}
-        raise Problem(problems.MAX_SATS_EXCEEDED, detail, extra)
+    refuse_above_cap(request, priced, max_sats)
 
 
 async def view(gateway: Gateway, session_id: str) -> SessionView:

@@ -14,13 +14,12 @@ from gateway import problems
 from gateway.api.body import parse_json, read_raw
 from gateway.api.l402 import PaidBy, Unpaid, challenged, payer_of
 from gateway.api.models import SessionResultView
-from gateway.api.sessions import header_cap, order, refuse_work
+from gateway.api.sessions import order, refuse_work
 from gateway.catalogue.model import OpenAiWork
 from gateway.context import GATEWAY
 from gateway.ids import new_id
 from gateway.jobs.price import Priced
 from gateway.problems import Problem
-from gateway.sessions.decisions import lowest_cap
 from gateway.v1.chat import Chat
 from gateway.v1.question import Question, read_question
 from gateway.v1.upstream import Upstream
@@ -65,7 +64,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     payer = await payer_of(request)
     question = read_question(gateway.catalogue, parse_json(await read_raw(request)))
     priced = Priced(question.entry, question.body, question.estimate_sats)
-    refuse_work(priced, lowest_cap(question.max_sats, header_cap(request)))
+    refuse_work(request, priced, question.max_sats)
     if isinstance(payer, Unpaid):
         raise await challenged(request, priced.estimate_sats, payer.why)
     chat = _chat(request, payer, priced, question)
