@@ -113,6 +113,7 @@ WORK_NOT_IN_SESSIONS = ProblemType("work_not_in_sessions", 409, "This work is so
 SESSION_NOT_ACTIVE = ProblemType("session_not_active", 409, "The session can not be used like that now")
 REFUND_KEY_INVALID = ProblemType("refund_key_invalid", 403, "A destination needs the session's refundKey")
 
+WEBHOOK_NOT_FOUND = ProblemType("webhook_not_found", 404, "There is no such endpoint or delivery")
 WEBHOOK_SIGNATURE = ProblemType("webhook_signature_invalid", 401, "The webhook is not signed, or too old")
 UNKNOWN_INVOICE = ProblemType("unknown_invoice", 404, "This gateway did not issue that invoice")
 NOT_SETTLED = ProblemType("not_settled", 409, "The node does not say that this invoice is settled")

@@ -340,6 +340,37 @@ class OperatorIdentityView(Model):
     paid_sats: Sats
 
 
+class WebhookRequest(Model):
+    url: StrictStr = Field(max_length=2048, description="Where events are posted to; http or https.")
+    events: list[Annotated[StrictStr, Field(max_length=64)]] = Field(
+        default=["*"], min_length=1, max_length=50, description="Types as `job.complete`, or `job.*`, `refund.*`, `*`."
+    )
+
+
+class WebhookChange(Model):
+    url: StrictStr | None = Field(default=None, max_length=2048)
+    events: list[Annotated[StrictStr, Field(max_length=64)]] | None = Field(default=None, min_length=1, max_length=50)
+    enabled: StrictBool | None = None
+
+
+class WebhookView(Model):
+    id: str
+    url: str
+    events: list[str]
+    enabled: bool
+    disabled_reason: str | None = None
+    created_at: Time
+
+
+class CreatedWebhookView(WebhookView):
+    secret: str = Field(description="`whsec_…`: verify with any Standard Webhooks library. Not shown again.")
+
+
+class WebhookDeliveryView(Model):
+    id: str
+    state: Literal["pending"]
+
+
 class PageView(Model):
     items: list[dict[str, Any]]
     next: str | None = Field(default=None, description="Give it as `after` for the next page.")

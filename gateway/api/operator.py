@@ -134,27 +134,27 @@ async def operator_reconciliation(request: web.Request) -> web.Response:
 
 
 async def operator_identities(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_identities)
+    return await list_page(request, _q.list_identities)
 
 
 async def operator_grants(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_grants)
+    return await list_page(request, _q.list_grants)
 
 
 async def operator_transfers(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_transfers)
+    return await list_page(request, _q.list_transfers)
 
 
 async def operator_jobs(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_jobs)
+    return await list_page(request, _q.list_jobs)
 
 
 async def operator_sessions(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_sessions)
+    return await list_page(request, _q.list_sessions)
 
 
 async def operator_refunds(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_refunds)
+    return await list_page(request, _q.list_refunds)
 
 
 async def operator_balances(request: web.Request) -> web.Response:
@@ -165,7 +165,7 @@ async def operator_balances(request: web.Request) -> web.Response:
     return _rows(request, [{"account": code, "balanceMsat": msat} for code, msat in balances.items()], None)
 
 
-async def _page(request: web.Request, statement: str) -> web.Response:
+async def list_page(request: web.Request, statement: str) -> web.Response:
     """Cursor pagination: `after` is the `next` of the page before. CSV on `Accept: text/csv`."""
     require_operator(request)
     after = request.query.get("after")

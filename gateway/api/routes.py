@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import dust, identity, jobs, models, operator, sessions, system, v1, withdraw
+from gateway.api import dust, identity, jobs, models, operator, sessions, system, v1, webhooks, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
@@ -395,6 +395,38 @@ ROUTES: tuple[Route, ...] = (
         access="operator",
         problems=_OPERATOR,
     ),
+    Route(
+        "POST",
+        "/api/operator/webhooks",
+        webhooks.operator_create_webhook,
+        "Tell an address of jobs and refunds (Standard Webhooks, at least once).",
+        models.CreatedWebhookView,
+        status=201,
+        body=models.WebhookRequest,
+        access="operator",
+        idempotent=True,
+        problems=(*_BODY, *_IDEMPOTENT, *_OPERATOR),
+    ),
+    Route(
+        "PUT",
+        "/api/operator/webhooks/{id}",
+        webhooks.operator_change_webhook,
+        "Change an address, what it is told, or whether it is told at all. What is not given stays.",
+        models.WebhookView,
+        body=models.WebhookChange,
+        access="operator",
+        problems=(*_BODY, *_OPERATOR, p.WEBHOOK_NOT_FOUND),
+    ),
+    Route(
+        "POST",
+        "/api/operator/webhooks/deliveries/{id}/redeliver",
+        webhooks.operator_redeliver,
+        "Tell an event again.",
+        models.WebhookDeliveryView,
+        status=202,
+        access="operator",
+        problems=(*_OPERATOR, p.WEBHOOK_NOT_FOUND),
+    ),
     *(
         Route(
             "GET",
@@ -412,6 +444,8 @@ ROUTES: tuple[Route, ...] = (
             ("jobs", operator.operator_jobs, "All jobs, newest first."),
             ("sessions", operator.operator_sessions, "All sessions, newest first."),
             ("refunds", operator.operator_refunds, "All refunds, newest first."),
+            ("webhooks", webhooks.operator_webhooks, "Who is told of events."),
+            ("webhooks/deliveries", webhooks.operator_webhook_deliveries, "What was told, or is to be; newest first."),
             ("balances", operator.operator_balances, "Every account on its normal side."),
         )
     ),
