@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel, StrictBool, StrictStr
 from pydantic.alias_generators import to_camel
 
 Sats = Annotated[int, Field(ge=0, strict=True, description="An amount in whole satoshi.")]
@@ -274,6 +274,10 @@ class WithdrawRequestView(Model):
 class LnurlStatusView(Model):
     status: Literal["OK", "ERROR"]
     reason: str | None = None
+
+
+class WithdrawView(RootModel[WithdrawRequestView | LnurlStatusView]):
+    """What there is to fetch, or why there is nothing."""
 
 
 class RefundRetryView(Model):

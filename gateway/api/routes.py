@@ -182,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
         "/lnurl/withdraw/{k1}",
         withdraw.withdraw_request,
         "A wallet's first call (LUD-03) and its balance check (LUD-14). Errors are `status` ERROR with HTTP 200.",
-        models.WithdrawRequestView,
+        models.WithdrawView,
     ),
     Route(
         "GET",
