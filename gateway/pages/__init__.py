@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, job, login, pool, rendering, start
+from gateway.pages import demo_wallet, docs, errors, find, job, login, pool, rendering, start
 
 __all__ = ["add_pages"]
 
@@ -37,6 +37,8 @@ def add_pages(app: web.Application) -> None:
     for path, action in (("/login", login.login), ("/logout", login.logout)):
         add.add_post(path, page(action))
         add.add_get(path, page(start.go_to_start))
+    add.add_get("/find", page(find.show))
+    add.add_post("/find", page(find.find_job))
     add.add_get("/pool", page(pool.show))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)
