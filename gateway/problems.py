@@ -110,6 +110,7 @@ MAX_SATS_EXCEEDED = ProblemType("max_sats_exceeded", 422, "The request may cost 
 WORK_FAILED = ProblemType("work_failed", 502, "The work failed; nothing was charged")
 ANSWER_INTERRUPTED = ProblemType("answer_interrupted", 502, "The answer broke off; what was said is charged")
 WORK_NOT_IN_SESSIONS = ProblemType("work_not_in_sessions", 409, "This work is sold as a job only")
+SESSION_NOT_FOUND = ProblemType("session_not_found", 404, "There is no such session")
 SESSION_NOT_ACTIVE = ProblemType("session_not_active", 409, "The session can not be used like that now")
 REFUND_KEY_INVALID = ProblemType("refund_key_invalid", 403, "A destination needs the session's refundKey")
 

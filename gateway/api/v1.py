@@ -14,7 +14,8 @@ from gateway import problems
 from gateway.api.body import parse_json, read_raw
 from gateway.api.l402 import PaidBy, Unpaid, challenged, payer_of
 from gateway.api.models import SessionResultView
-from gateway.api.sessions import order, refuse_work
+from gateway.api.session_calls import order
+from gateway.api.sessions import refuse_work
 from gateway.catalogue.model import OpenAiWork
 from gateway.context import GATEWAY
 from gateway.ids import new_id

@@ -5,6 +5,9 @@ select id, state, pubkey, refund_to from sessions where id = $1 for no key updat
 -- name: of_token
 select id, state, pubkey, refund_key_hash from sessions where token_hash = $1
 
+-- name: keys
+select token_hash, refund_key_hash from sessions where id = $1 and not is_l402
+
 -- name: insert_session
 insert into sessions (id, token_hash, refund_key_hash, pubkey, client_address, deposit_sats, refund_to, is_l402)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -157,6 +160,13 @@ update sessions set state = 'expired', updated_at = now()
 where id = $1 and state = 'active' and last_used_at < now() - make_interval(days => $2)
   and not exists (select from session_requests where session_id = $1 and state = 'running')
 returning id
+
+-- name: last_request
+-- What the session's page shows; the result is kept for a day.
+select * from session_requests where session_id = $1 order by created_at desc, id desc limit 1
+
+-- name: last_number
+select coalesce(max(number), 0) from session_entries where session_id = $1
 
 -- name: totals
 -- paid in = charged + owed back + what is left, but for what is below a sat.
