@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from datetime import date, datetime
 from typing import Any
@@ -17,7 +16,7 @@ from gateway.api.body import read_model
 from gateway.api.jobs import json_response
 from gateway.api.models import IdentityChange, OperatorIdentityView, PageView, PoolView, RefundRetryView, TopupRequest
 from gateway.api.system import pool_view
-from gateway.context import GATEWAY, Gateway
+from gateway.context import GATEWAY
 from gateway.ids import new_id
 from gateway.operator.books import reconcile_now
 from gateway.operator.export import csv_text
@@ -25,6 +24,7 @@ from gateway.operator.identities import Change, check, set_identity
 from gateway.operator.log import Actor
 from gateway.operator.pool import topup
 from gateway.operator.refunds import retry_refund
+from gateway.operator.sessions import is_operator_key
 from gateway.problems import Problem
 from ledger import book, grants, sql
 
@@ -40,12 +40,6 @@ def require_operator(request: web.Request) -> None:
         raise Problem(problems.CREDENTIAL_REQUIRED, "Send the operator key as bearer token.", headers=BEARER)
     if not is_operator_key(request.app[GATEWAY], token):
         raise Problem(problems.CREDENTIAL_INVALID, "This is not the operator key.", headers=BEARER)
-
-
-def is_operator_key(gateway: Gateway, given: str) -> bool:
-    """Constant time, whatever bytes are given."""
-    key = gateway.settings.operator_key.get_secret_value()
-    return hmac.compare_digest(given.encode(errors="surrogateescape"), key.encode())
 
 
 def _actor(request: web.Request) -> Actor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, job, login, pool, rendering, start
+from gateway.pages import demo_wallet, docs, errors, job, login, operator, pool, rendering, start
 
 __all__ = ["add_pages"]
 
@@ -40,3 +40,4 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/pool", page(pool.show))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)
+    operator.add_pages(app)
