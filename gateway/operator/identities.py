@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import problems
-from gateway.operator.log import Actor, acting
+from gateway.operator.log import Actor, Logged, acting
 from gateway.problems import Problem
 from ledger import sql
 from ledger.database import Pool
@@ -42,8 +42,8 @@ def check(rules: Rules, pubkey: str, change: Change) -> None:
         raise Problem(problems.INVALID_BODY, f"/tier: there is no such tier; there are {', '.join(names) or 'none'}.")
 
 
-async def set_identity(pool: Pool, rules: Rules, actor: Actor, pubkey: str, change: Change) -> tuple[Any, int | None]:
-    """The identity's row, made when it is new, and the action's number. Raises Problem (400, 422)."""
+async def set_identity(pool: Pool, rules: Rules, actor: Actor, pubkey: str, change: Change) -> tuple[Any, Logged]:
+    """The identity's row, made when it is new, and its line in the log. Raises Problem (400, 422)."""
     check(rules, pubkey, change)
     async with acting(pool, actor, "identity", pubkey, change.words()) as act:
         row = await act.conn.fetchrow(
@@ -51,4 +51,4 @@ async def set_identity(pool: Pool, rules: Rules, actor: Actor, pubkey: str, chan
         )
     if row is None:
         raise RuntimeError("an upsert answers its row")
-    return row, act.id
+    return row, act.logged

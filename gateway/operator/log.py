@@ -29,13 +29,28 @@ class Actor:
 COMMAND = Actor("command")
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An action that is over: the number of its line in the log."""
+
+    id: int
+    outcome: Outcome
+
+
 @dataclass(slots=True)
 class Act:
-    """An action under way. `outcome` is the use case's to change; `id` is its line in the log, once it is over."""
+    """An action under way. `outcome` is the use case's to change."""
 
     conn: Connection
     outcome: Outcome = "done"
     id: int | None = None
+
+    @property
+    def logged(self) -> Logged:
+        """Once it is over."""
+        if self.id is None:
+            raise RuntimeError("the action is not over")
+        return Logged(self.id, self.outcome)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway import problems
-from gateway.operator.log import Actor, acting
+from gateway.operator.log import Actor, Logged, acting
 from gateway.problems import Problem
 from ledger import book, transfers
 from ledger.book import CauseConflict
@@ -11,8 +11,11 @@ from ledger.database import Connection, Pool
 from ledger.money import MAX_SATS, sats_to_msat
 
 
-async def topup(pool: Pool, actor: Actor, amount_sats: int, cause: str) -> int | None:
-    """The same cause tops up once. Answers the action's number. Raises Problem (409, 422); nothing was booked then."""
+async def topup(pool: Pool, actor: Actor, amount_sats: int, cause: str) -> Logged:
+    """The same cause tops up once; a repetition books nothing and says so.
+
+    Raises Problem (409, 422): nothing was booked.
+    """
     async with acting(pool, actor, "topup", "pool", f"{amount_sats} sats") as act:
         try:
             booked = await book.post(act.conn, [transfers.topup(cause, sats_to_msat(amount_sats))])
@@ -22,7 +25,7 @@ async def topup(pool: Pool, actor: Actor, amount_sats: int, cause: str) -> int |
             await _refuse_overfull(act.conn)
         else:
             act.outcome = "repeated"
-    return act.id
+    return act.logged
 
 
 async def _refuse_overfull(conn: Connection) -> None:

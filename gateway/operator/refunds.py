@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from gateway import problems
-from gateway.operator.log import Actor, acting
+from gateway.operator.log import Actor, Logged, acting
 from gateway.problems import Problem
 from ledger import sql
 from ledger.database import Pool
@@ -25,15 +25,15 @@ async def find_refund(pool: Pool, refund_id: str) -> Any:
     return known
 
 
-async def retry_refund(pool: Pool, wake: asyncio.Event, actor: Actor, refund_id: str) -> tuple[Any, int | None]:
-    """The row (`job_id, refund_to, amount_sats`) and the action's number. Raises Problem (404, 409)."""
+async def retry_refund(pool: Pool, wake: asyncio.Event, actor: Actor, refund_id: str) -> tuple[Any, Logged]:
+    """The row (`job_id, refund_to, amount_sats`) and its line in the log. Raises Problem (404, 409)."""
     known = await find_refund(pool, refund_id)
     async with acting(pool, actor, "refund_retry", refund_id, f"{known['amount_sats']} sats") as act:
         row = await act.conn.fetchrow(_q.retry_refund, refund_id)
         if row is None:
             raise Problem(problems.REFUND_NOT_RETRYABLE, why_not(known) or "It changed meanwhile.")
     wake.set()
-    return row, act.id
+    return row, act.logged
 
 
 def why_not(known: Any) -> str:

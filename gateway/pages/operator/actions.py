@@ -74,8 +74,8 @@ async def pool_topup(request: web.Request) -> web.Response:
     once = form.get("once", "")
     if not ONE_FORM.fullmatch(once):
         raise Problem(problems.INVALID_REQUEST, "Open the page again and send its form from there.")
-    action_id = await topup(gateway.pool, actor_of(request), amount_sats, f"page:{once}")
-    return to(after("/operator/pool", action_id))
+    logged = await topup(gateway.pool, actor_of(request), amount_sats, f"page:{once}")
+    return to(after("/operator/pool", logged))
 
 
 def whole_amount(typed: str) -> int:
@@ -104,8 +104,8 @@ async def refund_retry(request: web.Request) -> web.Response:
             {},
         )
         return ask(request, question)
-    _, action_id = await retry_refund(gateway.pool, gateway.on_file_wake, actor_of(request), refund_id)
-    return to(after("/operator/refunds", action_id))
+    _, logged = await retry_refund(gateway.pool, gateway.on_file_wake, actor_of(request), refund_id)
+    return to(after("/operator/refunds", logged))
 
 
 async def identity_page(request: web.Request) -> web.Response:
@@ -138,8 +138,8 @@ async def identity_change(request: web.Request) -> web.Response:
     identities.check(gateway.rules, pubkey, change)
     if "sure" not in form:
         return ask(request, await _about(gateway, pubkey, change))
-    _, action_id = await set_identity(gateway.pool, gateway.rules, actor_of(request), pubkey, change)
-    return to(after(f"/operator/identities/{pubkey}", action_id))
+    _, logged = await set_identity(gateway.pool, gateway.rules, actor_of(request), pubkey, change)
+    return to(after(f"/operator/identities/{pubkey}", logged))
 
 
 async def _about(gateway: Gateway, pubkey: str, change: Change) -> Question:

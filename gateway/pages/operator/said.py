@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.context import GATEWAY
+from gateway.operator.log import Logged
 from ledger import sql
 
 _q = sql.load("gateway.pages.operator", "operator.sql")
@@ -16,13 +17,11 @@ _q = sql.load("gateway.pages.operator", "operator.sql")
 async def said(request: web.Request) -> Any | None:
     """The action whose number stands in `?did=`; None without, or without such a one."""
     number = request.query.get("did", "")
-    return (
-        await request.app[GATEWAY].pool.fetchrow(_q.action, int(number))
-        if re.fullmatch("[0-9]{1,18}", number)
-        else None
-    )
+    if not re.fullmatch("[0-9]{1,18}", number):
+        return None
+    return await request.app[GATEWAY].pool.fetchrow(_q.action, int(number))
 
 
-def after(place: str, action_id: int | None) -> str:
+def after(place: str, logged: Logged) -> str:
     """The address that shows it."""
-    return place if action_id is None else f"{place}?did={action_id}"
+    return f"{place}?did={logged.id}"
