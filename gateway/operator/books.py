@@ -27,4 +27,6 @@ def words(report: Report) -> str:
     if not report.is_known:
         return "unknown: the node did not answer"
     repaired = f", {len(report.repaired)} repaired" if report.repaired else ""
-    return ("nothing differs" if report.is_clean else f"{len(report.findings)} differences") + repaired
+    if report.is_clean:
+        return "nothing differs" + repaired
+    return (f"{len(report.findings)} differences" if report.findings else "the totals differ") + repaired

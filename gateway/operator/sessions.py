@@ -51,7 +51,8 @@ def is_operator_key(gateway: Gateway, given: str) -> bool:
 
 async def log_in(gateway: Gateway, key: str, address: ClientAddress) -> LoggedIn | None:
     """None: it is not the operator key. Raises Problem (429) before the key is looked at: a guess learns nothing."""
-    try_id = await _count_try(gateway.pool, address)
+    async with gateway.operator_login:
+        try_id = await _count_try(gateway.pool, address)
     if not is_operator_key(gateway, key):
         log.warning("a wrong operator key was tried from %s", address)
         return None

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.metrics import Metrics
 from gateway.operator.identities import Change
 from gateway.pages.operator.actions import whole_amount
 from gateway.pages.operator.lists import LISTINGS, Asked, asked_of
+from gateway.pages.operator.overview import unbooked
 from gateway.pages.operator.plots import HEIGHT, LEFT, WIDTH, at_day_ends, nice_step, plot, short
 from gateway.pages.operator.solvency import cover, solvency
 from gateway.problems import Problem
@@ -48,6 +50,15 @@ def test_what_is_unknown_is_neither_covered_nor_short(owed: int, at_hand: int | 
     assert cover(owed, at_hand) == says
 
 
+def test_before_the_first_sweep_nothing_is_known_of_unbooked_settlements() -> None:
+    metrics = Metrics()
+    assert unbooked(metrics) is None
+    metrics.swept = True
+    assert unbooked(metrics) == 0
+    metrics.settled_unbooked.set(2)
+    assert unbooked(metrics) == 2
+
+
 def test_the_pools_course_ends_now() -> None:
     assert at_day_ends(100, [999, 30, -20]) == [90, 120, 100]
     assert at_day_ends(100, [5]) == [100]
@@ -75,7 +86,7 @@ def test_a_step_covers_its_span_in_five(span: int) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "word"),
-    [(0, "0"), (500, "500"), (1500, "1,500"), (20_000, "20k"), (3_000_000, "3,000k"), (-5000, "-5,000")],
+    [(0, "0"), (500, "500"), (1500, "1,500"), (20_000, "20k"), (3_000_000, "3,000k"), (-5000, "−5,000")],
 )
 def test_amounts_at_the_side(amount: int, word: str) -> None:
     assert short(amount) == word

@@ -118,7 +118,7 @@ async def identity_page(request: web.Request) -> web.Response:
         "pubkey": pubkey,
         "known": known,
         "tier": tier.name if tier else None,
-        "tiers": [tier.name for tier in gateway.rules.tiers],
+        "tiers": gateway.rules.tiers,
         "said": await said(request),
     }
     return show(request, "identity.html", context)

@@ -68,7 +68,7 @@ class Asked:
         return f"?{urlencode(given)}" if given else ""
 
 
-WHEN = Column("created_at", "When", "time")
+WHEN = Column("created_at", "When (UTC)", "time")
 KEY = Column("pubkey", "Nostr key", "key")
 OWNER = Column("owner", "Of", "owner")
 REASON = Column("reason", "Why", "long")
@@ -103,7 +103,6 @@ LISTINGS = (
             Column("work", "Work"),
             STATE,
             Column("serve", "Serve"),
-            Column("estimate_sats", "Estimate", "sats"),
             Column("work_amount_sats", "Asked", "sats"),
             Column("user_charge_sats", "Charged", "sats"),
             Column("absorbed_sats", "Pool paid", "sats"),

@@ -93,6 +93,6 @@ async def _books(gateway: Gateway) -> dict[str, Any]:
 
 
 def unbooked(metrics: Metrics) -> int | None:
-    """Settled at the node and not booked, as the last look-up sweep of this process found."""
+    """Settled at the node and not booked, as the last look-up sweep of this process found; None before the first."""
     value = metrics.registry.get_sample_value("boltworks_settled_unbooked")
-    return None if value is None else int(value)
+    return int(value) if metrics.swept and value is not None else None

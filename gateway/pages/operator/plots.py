@@ -17,7 +17,7 @@ from ledger.transfers import POOL, POOL_RESERVED
 _q = sql.load("gateway.pages.operator", "operator.sql")
 
 DAYS = 30
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 220, 64, 26, 10
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 960, 300, 104, 44, 36, 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def page(request: web.Request) -> web.Response:
         plot("Refunds paid a day", "bars", days, [_sats(row["refunds_msat"]) for row in rows]),
         plot("The free pool at the end of each day", "line", days, [_sats(msat) for msat in pool]),
     )
-    context = {"plots": plots, "days": DAYS, "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - 8}
+    context = {"plots": plots, "days": DAYS, "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT}
     return show(request, "plots.html", context)
 
 
@@ -82,7 +82,7 @@ def plot(title: str, kind: str, days: Sequence[date], values: Sequence[int]) -> 
     """One value a day, in sats. Pure."""
     step = nice_step(max(max(values), 0) - min(min(values), 0))
     low, high = min(min(values), 0) // step * step, max(step, -(-max(values) // step) * step)
-    room_y, room_x = HEIGHT - TOP - BOTTOM, (WIDTH - LEFT - 8) / len(values)
+    room_y, room_x = HEIGHT - TOP - BOTTOM, (WIDTH - LEFT - RIGHT) / len(values)
 
     def y_of(value: int) -> float:
         return TOP + room_y * (high - value) / (high - low)
@@ -121,5 +121,5 @@ def short(amount: int) -> str:
     """`1,500` · `20k` · `3M`, for the side of a plot. Pure."""
     for unit, word in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if abs(amount) >= 10 * unit and amount % unit == 0:
-            return f"{amount // unit:,}{word}"
-    return f"{amount:,}"
+            return f"{amount // unit:,}{word}".replace("-", "−")
+    return f"{amount:,}".replace("-", "−")
