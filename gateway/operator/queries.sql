@@ -81,10 +81,14 @@ with seen as (
 select id, expires_at from operator_sessions where token_hash = $1 and expires_at > now()
 
 -- name: end_session
-delete from operator_sessions where id = $1
+delete from operator_sessions where id = $1 returning id
 
 -- name: forget_old_sessions
 delete from operator_sessions where expires_at <= now()
 
 -- name: forget_old_tries
 delete from operator_login_tries where tried_at < now() - interval '1 day'
+
+-- name: open_sessions
+select id, host(client_address) as address, created_at, last_seen_at, expires_at
+from operator_sessions where expires_at > now() order by created_at desc

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from gateway.context import Gateway
 from gateway.ids import new_id
 from gateway.jobs.create import ClientAddress
-from gateway.operator.log import Actor, acting
+from gateway.operator.log import Actor, Logged, acting
 from gateway.problems import Problem, ProblemType
 from ledger import sql
 from ledger.database import Pool
@@ -21,6 +23,8 @@ _q = sql.load("gateway.operator")
 log = logging.getLogger(__name__)
 
 LIMITED = ProblemType("operator_login_limited", 429, "Too many tries of the operator key")
+NO_SESSION = ProblemType("operator_session_not_found", 404, "There is no such session")
+SESSION_ID = re.compile("[A-Za-z0-9_-]{22}")
 SESSION_S = 12 * 3600
 SESSIONS = 20
 """The newest ones; a login above that ends the oldest."""
@@ -83,6 +87,21 @@ async def find_session(gateway: Gateway, token: str) -> OperatorSession | None:
 async def log_out(gateway: Gateway, actor: Actor) -> None:
     async with acting(gateway.pool, actor, "logout", "pages", "ended") as act:
         await act.conn.execute(_q.end_session, actor.session_id)
+
+
+async def open_sessions(pool: Pool) -> list[Any]:
+    """`id, address, created_at, last_seen_at, expires_at`, the newest first."""
+    return list(await pool.fetch(_q.open_sessions))
+
+
+async def end_session(gateway: Gateway, actor: Actor, session_id: str) -> Logged:
+    """Another session of the operator's, or one's own. Raises Problem (404): it is over already."""
+    if not SESSION_ID.fullmatch(session_id):
+        raise Problem(NO_SESSION)
+    async with acting(gateway.pool, actor, "end_session", session_id, "ended") as act:
+        if await act.conn.fetchval(_q.end_session, session_id) is None:
+            raise Problem(NO_SESSION, "It has ended already.")
+    return act.logged
 
 
 def csrf_token(gateway: Gateway, token: str) -> str:

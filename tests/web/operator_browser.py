@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from html import unescape
 
 from tests.web.conftest import Web
 from tests.web.test_pages import Browser, Page, new_session
@@ -48,3 +49,8 @@ async def operating(web: Web, *, logged_in: bool = True) -> AsyncIterator[Operat
             page = await operator.log_in(web)
             assert page.status == 303, page.text
         yield operator
+
+
+def words(page: Page) -> str:
+    """What stands on the page, without its tags."""
+    return " ".join(unescape(re.sub("<[^>]+>", "", page.body.decode())).split())

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from gateway.app import make_app
 from gateway.operator.sessions import TRIES_IN_ALL, TRIES_PER_ADDRESS
 from tests.web.conftest import Web
-from tests.web.operator_browser import COOKIE, Operator, operating
+from tests.web.operator_browser import COOKIE, Operator, operating, words
 
 
 async def count(web: Web, table: str) -> int:
@@ -187,6 +187,21 @@ async def test_a_logged_out_session_opens_nothing_even_with_its_old_cookie(web: 
         assert page.cookies[COOKIE]["path"] == "/operator"
         assert await count(web, "operator_sessions") == 0
         assert (await operator.get("/operator", **old)).status == 303
+
+
+async def test_a_forgotten_session_is_ended_from_another(web: Web) -> None:
+    async with operating(web) as forgotten, operating(web) as operator:
+        ids = [
+            row["id"] for row in await web.gateway.pool.fetch("select id from operator_sessions order by created_at")
+        ]
+        page = await operator.get("/operator/logins")
+        assert all(f"/operator/logins/{session_id}/end" in page.text for session_id in ids[:1])
+        assert "this one" in page.text
+        done = await operator.send(f"/operator/logins/{ids[0]}/end")
+        assert "Done: the session ended" in words(await operator.get(done.headers["Location"]))
+        assert await ended(web, forgotten)
+        for gone in (ids[0], "x", "%00", "x" * 300):
+            assert (await operator.send(f"/operator/logins/{gone}/end")).status == 404, gone
 
 
 async def test_another_operator_key_ends_every_session(web: Web) -> None:

@@ -24,6 +24,7 @@ PAGES = (
     "/operator/pool",
     "/operator/plots",
     "/operator/reconciliation",
+    "/operator/logins",
     f"/operator/identities/{ALICE.pubkey}",
     *(f"/operator/{listing.name}" for listing in LISTINGS),
 )

@@ -16,6 +16,8 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/operator/login", open_to_all(login.form))
     add.add_post("/operator/login", open_to_all(login.login))
     add.add_post("/operator/logout", operator_only(login.logout))
+    add.add_get("/operator/logins", operator_only(login.logins))
+    add.add_post("/operator/logins/{id}/end", operator_only(login.end))
     add.add_get("/operator", operator_only(overview.page))
     for listing in lists.LISTINGS:
         add.add_get(f"/operator/{listing.name}", operator_only(lists.page_of(listing)))

@@ -6,8 +6,9 @@ from aiohttp import web
 
 from gateway.api.access import client_address
 from gateway.context import GATEWAY
-from gateway.operator.sessions import SESSION_S, log_in, log_out
+from gateway.operator.sessions import SESSION_S, end_session, log_in, log_out, open_sessions
 from gateway.pages.operator.access import COOKIE, PATH, actor_of, show, to
+from gateway.pages.operator.said import after, said
 from gateway.pages.posted import read_form
 
 
@@ -41,3 +42,15 @@ async def logout(request: web.Request) -> web.Response:
     response = to("/operator/login")
     response.del_cookie(COOKIE, path=PATH)
     return response
+
+
+async def logins(request: web.Request) -> web.Response:
+    """Every session that is open, so that a forgotten one can be ended from here."""
+    sessions = await open_sessions(request.app[GATEWAY].pool)
+    return show(request, "logins.html", {"sessions": sessions, "said": await said(request)})
+
+
+async def end(request: web.Request) -> web.Response:
+    """Raises Problem (404)."""
+    logged = await end_session(request.app[GATEWAY], actor_of(request), request.match_info["id"])
+    return to(after("/operator/logins", logged))
