@@ -42,6 +42,8 @@ class Gateway:
     session_wake: asyncio.Event = field(default_factory=asyncio.Event)
     on_file_wake: asyncio.Event = field(default_factory=asyncio.Event)
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
+    operator_login: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Tries of the operator key, one at a time: a flood of them holds one connection, not all."""
     rules: Rules = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
     session_runs: Runs = field(init=False)

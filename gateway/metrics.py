@@ -25,6 +25,8 @@ class Metrics:
         self.settled_unbooked = Gauge(
             "boltworks_settled_unbooked", "ALARM if not 0: settled at the node, but not booked", registry=r
         )
+        self.swept = False
+        """The first look-up sweep is over; before that, `settled_unbooked` is not known."""
         self.parked_events = Gauge(
             "boltworks_parked_events", "ALARM if not 0: settlements whose webhook keeps failing", registry=r
         )

@@ -29,6 +29,7 @@ from gateway.identity import login
 from gateway.jobs.decisions import Stage
 from gateway.jobs.end_unpaid import forget_inputs
 from gateway.metrics import Metrics
+from gateway.operator import sessions as operator_sessions
 from gateway.reconcile.run import reconcile
 from gateway.refunds import withdraw
 from gateway.refunds.executor import RefundExecutor
@@ -275,6 +276,7 @@ async def keep_house(gateway: Gateway) -> None:
         await withdraw.forget_old(gateway.pool)
         await sessions.forget_results(gateway)
         await outbox.forget_old(gateway.pool)
+        await operator_sessions.forget_old(gateway.pool)
         await asyncio.sleep(KEEP_HOUSE_S)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ledger.money import Msat
+from ledger.money import Msat, sats_to_msat
 from lightning.bolt11 import expiry_of, network_of
 from lightning.outcomes import payment_outcome
 from lightning.types import (
     ChannelBalance,
     Invoice,
     InvoiceState,
+    Liquidity,
     ListedPayment,
     NodeInfo,
     NodeUnavailable,
@@ -102,6 +103,19 @@ def listed_payment(message: Any) -> ListedPayment:
     """From `lnrpc.Payment` of the node's own list."""
     payment_hash = bytes.fromhex(message.payment_hash)
     return ListedPayment(payment_hash, payment(message, payment_hash))
+
+
+def liquidity(message: Any) -> Liquidity:
+    """From `ListChannelsResponse`. What a channel holds below its reserve can not be moved."""
+    active = [channel for channel in message.channels if channel.active]
+    return Liquidity(
+        channels=len(message.channels),
+        active=len(active),
+        outbound_msat=sats_to_msat(sum(max(0, c.local_balance - c.local_constraints.chan_reserve_sat) for c in active)),
+        inbound_msat=sats_to_msat(
+            sum(max(0, c.remote_balance - c.remote_constraints.chan_reserve_sat) for c in active)
+        ),
+    )
 
 
 def channel_balance(message: Any) -> ChannelBalance:

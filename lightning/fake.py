@@ -24,6 +24,7 @@ from lightning.types import (
     Invoice,
     InvoiceConflict,
     InvoiceState,
+    Liquidity,
     ListedPayment,
     NodeInfo,
     NodeRefused,
@@ -168,6 +169,12 @@ class FakeNode:
     async def channel_balance(self) -> ChannelBalance:
         self._require_up()
         return self.balance
+
+    async def liquidity(self) -> Liquidity:
+        """One channel, with one hundredth of each side as its reserve."""
+        self._require_up()
+        local, remote = (Msat(side - side // 100) for side in self.balance)
+        return Liquidity(1, 1, local, remote)
 
     async def add_invoice(self, preimage: bytes, amount_msat: Msat, memo: str, expiry_s: int) -> Invoice:
         self._require_up()

@@ -25,6 +25,7 @@ from lightning.types import (
     Invoice,
     InvoiceConflict,
     InvoiceState,
+    Liquidity,
     ListedPayment,
     NodeInfo,
     NodeRefused,
@@ -80,6 +81,10 @@ class LndNode:
     async def channel_balance(self) -> ChannelBalance:
         method = self._channel.stubs.lightning.ChannelBalance
         return convert.channel_balance(await self._ask(method, ln.ChannelBalanceRequest()))
+
+    async def liquidity(self) -> Liquidity:
+        method = self._channel.stubs.lightning.ListChannels
+        return convert.liquidity(await self._ask(method, ln.ListChannelsRequest()))
 
     async def add_invoice(self, preimage: bytes, amount_msat: Msat, memo: str, expiry_s: int) -> Invoice:
         """As `Node.add_invoice`. Raises ValueError for 0 msat or 0 seconds: LND reads them as a default."""

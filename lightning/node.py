@@ -10,6 +10,7 @@ from lightning.types import (
     CancelOutcome,
     ChannelBalance,
     Invoice,
+    Liquidity,
     ListedPayment,
     NodeInfo,
     PaymentOutcome,
@@ -78,6 +79,10 @@ class Node(InvoiceReader, Protocol):
 
     async def channel_balance(self) -> ChannelBalance:
         """Sums over the open channels. Raises NodeUnavailable."""
+        ...
+
+    async def liquidity(self) -> Liquidity:
+        """From the node's list of channels. Raises NodeUnavailable."""
         ...
 
     async def highest_payment_index(self) -> int:

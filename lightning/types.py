@@ -37,6 +37,15 @@ class ChannelBalance(NamedTuple):
     remote_msat: Msat
 
 
+class Liquidity(NamedTuple):
+    """What could be sent and received now: over the channels whose peer is connected, their reserves left out."""
+
+    channels: int
+    active: int
+    outbound_msat: Msat
+    inbound_msat: Msat
+
+
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """An invoice as LND reports it; never our own belief about it."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hmac
-import io
 import re
 from datetime import date, datetime
 from typing import Any
@@ -13,37 +10,41 @@ import asyncpg
 from aiohttp import web
 
 from gateway import idempotency, problems
-from gateway.api.access import BEARER
+from gateway.api.access import BEARER, client_address
 from gateway.api.bearer import bearer
 from gateway.api.body import read_model
 from gateway.api.jobs import json_response
 from gateway.api.models import IdentityChange, OperatorIdentityView, PageView, PoolView, RefundRetryView, TopupRequest
 from gateway.api.system import pool_view
 from gateway.context import GATEWAY
-from gateway.execution.queue import enqueue
 from gateway.ids import new_id
+from gateway.operator.books import reconcile_now
+from gateway.operator.export import csv_text
+from gateway.operator.identities import Change, check, set_identity
+from gateway.operator.log import Actor
+from gateway.operator.pool import topup
+from gateway.operator.refunds import retry_refund
+from gateway.operator.sessions import is_operator_key
 from gateway.problems import Problem
-from gateway.reconcile.run import reconcile
-from ledger import book, grants, sql, transfers
-from ledger.book import CauseConflict
-from ledger.database import Connection
-from ledger.money import MAX_SATS, sats_to_msat
+from ledger import book, grants, sql
 
 _q = sql.load("gateway.api", "operator.sql")
 
-PUBKEY = re.compile("[0-9a-f]{64}")
-REFUND_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 
 
 def require_operator(request: web.Request) -> None:
     """Constant time. Raises Problem (401)."""
     token = bearer(request)
-    key = request.app[GATEWAY].settings.operator_key.get_secret_value()
     if token is None:
         raise Problem(problems.CREDENTIAL_REQUIRED, "Send the operator key as bearer token.", headers=BEARER)
-    if not hmac.compare_digest(token.encode(errors="surrogateescape"), key.encode()):
+    if not is_operator_key(request.app[GATEWAY], token):
         raise Problem(problems.CREDENTIAL_INVALID, "This is not the operator key.", headers=BEARER)
+
+
+def _actor(request: web.Request) -> Actor:
+    """After `require_operator`: the bearer of the key, and from where."""
+    return Actor("key", address=client_address(request, request.app[GATEWAY].settings.trusted_proxies))
 
 
 async def operator_topup(request: web.Request) -> web.Response:
@@ -52,22 +53,9 @@ async def operator_topup(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, _ = await read_model(request, TopupRequest)
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
-    cause = new_id() if key is None else f"key:{key}"
-    try:
-        async with gateway.pool.acquire() as conn, conn.transaction():
-            if await book.post(conn, [transfers.topup(cause, sats_to_msat(asked.amount_sats))]):
-                await _refuse_overfull(conn)
-    except CauseConflict:
-        raise Problem(problems.IDEMPOTENCY_KEY_REUSED, "Use a new key for a new top-up.") from None
+    await topup(gateway.pool, _actor(request), asked.amount_sats, new_id() if key is None else f"key:{key}")
     view: PoolView = await pool_view(gateway)
     return json_response(view.wire())
-
-
-async def _refuse_overfull(conn: Connection) -> None:
-    """After a posting, under its lock on the pool: more than there can be is a slip of the hand. Raises Problem."""
-    held_msat = sum((await book.kept_balances(conn, (transfers.POOL, transfers.POOL_RESERVED))).values())
-    if held_msat > sats_to_msat(MAX_SATS):
-        raise Problem(problems.POOL_FULL, f"It holds at most {MAX_SATS} sats: there are no more. Nothing was booked.")
 
 
 async def operator_identity(request: web.Request) -> web.Response:
@@ -75,18 +63,11 @@ async def operator_identity(request: web.Request) -> web.Response:
     require_operator(request)
     gateway = request.app[GATEWAY]
     pubkey = request.match_info["pubkey"]
-    if not PUBKEY.fullmatch(pubkey):
-        raise Problem(problems.INVALID_REQUEST, "A public key is 64 small hexadecimal digits.")
+    check(gateway.rules, pubkey, Change())
     asked, _ = await read_model(request, IdentityChange)
-    names = [tier.name for tier in gateway.rules.tiers]
-    if asked.tier is not None and asked.tier not in names:
-        raise Problem(problems.INVALID_BODY, f"/tier: there is no such tier; there are {', '.join(names) or 'none'}.")
     given = asked.model_fields_set
-    row = await gateway.pool.fetchrow(
-        _q.set_identity, pubkey, asked.tier, "tier" in given, asked.blocked, "blocked" in given
-    )
-    if row is None:
-        raise RuntimeError("an upsert answers its row")
+    change = Change(asked.tier, "tier" in given, asked.blocked, "blocked" in given)
+    row, _ = await set_identity(gateway.pool, gateway.rules, _actor(request), pubkey, change)
     tier, _ = grants.rank_of(row, gateway.rules)
     view = OperatorIdentityView(
         pubkey=pubkey,
@@ -103,33 +84,17 @@ async def operator_retry_refund(request: web.Request) -> web.Response:
     require_operator(request)
     gateway = request.app[GATEWAY]
     refund_id = request.match_info["id"]
-    known = await gateway.pool.fetchrow(_q.refund_to_retry, refund_id) if REFUND_ID.fullmatch(refund_id) else None
-    if known is None:
-        raise Problem(problems.REFUND_NOT_FOUND)
-    row = await gateway.pool.fetchrow(_q.retry_refund, refund_id)
-    if row is None:
-        raise Problem(problems.REFUND_NOT_RETRYABLE, _why_not(known["state"], known["refund_to"]))
-    gateway.on_file_wake.set()
+    row, _ = await retry_refund(gateway.pool, gateway.on_file_wake, _actor(request), refund_id)
     view = RefundRetryView(
         id=refund_id, job_id=row["job_id"], amount_sats=row["amount_sats"], refund_to=row["refund_to"]
     )
     return json_response(view.wire())
 
 
-def _why_not(state: str, refund_to: str | None) -> str:
-    """Pure."""
-    if state != "pending":
-        return f"It is {state}."
-    if refund_to is None:
-        return "No destination is on file: it waits until its payer gives one."
-    return "Its destination was not rejected: it is tried anyway."
-
-
 async def operator_reconciliation(request: web.Request) -> web.Response:
     """As `boltworks reconcile`: a node that does not answer is a report that says so."""
     require_operator(request)
-    gateway = request.app[GATEWAY]
-    report = await reconcile(gateway.pool, gateway.node, enqueue, gateway.rules, gateway.metrics)
+    report = await reconcile_now(request.app[GATEWAY], _actor(request))
     return json_response(report.to_dict())
 
 
@@ -189,18 +154,8 @@ def _rows(request: web.Request, rows: list[dict[str, Any]], following: str | Non
     if "text/csv" not in request.headers.get("Accept", ""):
         known = [{name: value for name, value in row.items() if value is not None} for row in rows]
         return json_response(PageView(items=known, next=following).wire())
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     headers = {"Cache-Control": "no-store"} | ({"X-Next": following} if following else {})
-    return web.Response(text=text.getvalue(), content_type="text/csv", headers=headers)
-
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet must not run what a stranger wrote."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return web.Response(text=csv_text(rows), content_type="text/csv", headers=headers)
 
 
 def _wire(value: Any) -> Any:

@@ -16,7 +16,7 @@ from gateway.context import GATEWAY, Gateway
 from gateway.jobs.donate import Gift, donate
 from gateway.problems import Problem
 from ledger import book, grants
-from ledger.database import DATABASE_AWAY
+from ledger.database import DATABASE_AWAY, Pool
 from ledger.money import whole_sats
 from ledger.transfers import POOL, POOL_RESERVED
 from lightning.types import NodeUnavailable
@@ -92,7 +92,11 @@ async def pool(request: web.Request) -> web.Response:
 
 
 async def pool_view(gateway: Gateway) -> PoolView:
-    async with gateway.pool.acquire() as conn:
+    return await read_pool(gateway.pool)
+
+
+async def read_pool(database: Pool) -> PoolView:
+    async with database.acquire() as conn:
         balances = await book.kept_balances(conn, (POOL, POOL_RESERVED))
         today = await grants.used_today(conn, grants.POOL_DAY)
     return PoolView(

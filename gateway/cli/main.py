@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gateway.settings import Settings, SettingsError, load_settings
+from ledger.money import MAX_SATS
 
 EPILOG = "Settings are BOLTWORKS_… in the environment or .env; see docs/operator.md."
 
@@ -142,6 +143,34 @@ def doctor(as_json: bool) -> None:
     from gateway.cli.doctor import examine
 
     sys.exit(run(examine(as_json=as_json)))
+
+
+@main.group()
+def pool() -> None:
+    """The free-tier pool."""
+
+
+@pool.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def pool_show(as_json: bool) -> None:
+    """Say what the pool can give, has set aside and gave today."""
+    from gateway.cli.pool import show_pool
+
+    run(show_pool(settings(), as_json=as_json))
+
+
+@pool.command("topup")
+@click.argument("amount_sats", metavar="SATS", type=click.IntRange(1, MAX_SATS))
+@click.option("--key", metavar="KEY", help="20 characters or more: the same key tops up once, here and by the API.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def pool_topup(amount_sats: int, key: str | None, as_json: bool) -> None:
+    """Give the pool SATS of your capital; booked at once, no payment is made.
+
+    Exit code 0: booked, or booked before under this key. 1: refused, nothing was booked. 2: typed wrongly.
+    """
+    from gateway.cli.pool import topup_pool
+
+    run(topup_pool(settings(), amount_sats, key, as_json=as_json))
 
 
 @main.group()

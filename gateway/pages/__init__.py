@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, find, job, login, pool, rendering, session, session_open, start
+from gateway.pages import (
+    demo_wallet,
+    docs,
+    errors,
+    find,
+    job,
+    login,
+    operator,
+    pool,
+    rendering,
+    session,
+    session_open,
+    start,
+)
 
 __all__ = ["add_pages"]
 
@@ -57,3 +70,4 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/pool", page(pool.show))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)
+    operator.add_pages(app)

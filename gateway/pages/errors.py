@@ -20,6 +20,7 @@ from lightning.types import NodeUnavailable
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ProblemPage = Callable[[web.Request, Problem], web.Response]
 
 AWAY_HEADERS = {"Retry-After": "5"}
 MACHINE_PATHS = ("/api/", "/v1/", "/webhooks/")
@@ -28,25 +29,34 @@ MACHINE_PATHS = ("/api/", "/v1/", "/webhooks/")
 def as_page(handler: Handler) -> Handler:
     """The handler of a page: forms from our own pages only, and every refusal becomes a page."""
 
-    @wraps(handler)
+    async def known(request: web.Request) -> web.StreamResponse:
+        await know_viewer(request)
+        refuse_foreign_form(request)
+        return await handler(request)
+
+    return refusing_by(problem_page, handler, known)
+
+
+def refusing_by(page: ProblemPage, name: Handler, handler: Handler) -> Handler:
+    """Every refusal and fault of the handler becomes this page. `name`: whose name it bears."""
+
+    @wraps(name)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            await know_viewer(request)
-            refuse_foreign_form(request)
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
-            return problem_page(request, Problem(problems.BODY_TOO_LARGE))
+            return page(request, Problem(problems.BODY_TOO_LARGE))
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return problem_page(request, problem_of(error))
+            return page(request, problem_of(error))
         except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
             if isinstance(error, ConnectionResetError):
                 raise
-            return problem_page(request, problem_of(error))
+            return page(request, problem_of(error))
         except Exception:
             log.exception("a fault of ours at %s %s", request.method, request.path)
-            return problem_page(request, Problem(problems.INTERNAL))
+            return page(request, Problem(problems.INTERNAL))
 
     return answer
 

@@ -80,6 +80,7 @@ class Sweep:
                 raise result
         unbooked = sum(isinstance(result, _Unbooked) for result in found)
         self.metrics.settled_unbooked.set(unbooked)
+        self.metrics.swept = True
         return Swept(len(rows), sum(result is Unpaid.SETTLED for result in found), unbooked)
 
     async def _look(self, payment_hash: bytes, state: str, *, past_expiry: bool) -> Unpaid:

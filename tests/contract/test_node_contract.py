@@ -348,3 +348,7 @@ async def test_the_channels_can_send_and_receive(world: World) -> None:
     balance = await world.node.channel_balance()
     assert balance.local_msat > 0
     assert balance.remote_msat > 0
+    liquidity = await world.node.liquidity()
+    assert liquidity.channels >= liquidity.active >= 1
+    assert 0 < liquidity.outbound_msat < balance.local_msat, "reserves are left out"
+    assert 0 < liquidity.inbound_msat < balance.remote_msat

@@ -10,7 +10,7 @@ import pytest
 from ledger.money import Msat
 from lightning import convert
 from lightning.stubs import ln
-from lightning.types import BadPaymentRequest, ChannelBalance, InvoiceState, NodeUnavailable
+from lightning.types import BadPaymentRequest, ChannelBalance, InvoiceState, Liquidity, NodeUnavailable
 
 AT = 1_700_000_000
 CREATED = datetime.fromtimestamp(AT, UTC)
@@ -45,6 +45,31 @@ def test_a_state_newer_than_this_code_says_nothing() -> None:
 def test_channel_balance_is_local_then_remote() -> None:
     answer = ln.ChannelBalanceResponse(local_balance={"msat": 11}, remote_balance={"msat": 22})
     assert convert.channel_balance(answer) == ChannelBalance(local_msat=Msat(11), remote_msat=Msat(22))
+
+
+def channel(local: int, remote: int, *, active: bool = True) -> Any:
+    reserve = ln.ChannelConstraints(chan_reserve_sat=10)
+    return ln.Channel(
+        active=active,
+        local_balance=local,
+        remote_balance=remote,
+        local_constraints=reserve,
+        remote_constraints=reserve,
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "liquidity"),
+    [
+        ((), (0, 0, 0, 0)),
+        ((channel(100, 50),), (1, 1, 90_000, 40_000)),
+        ((channel(100, 50), channel(1000, 1000, active=False)), (2, 1, 90_000, 40_000)),
+        ((channel(5, 50), channel(11, 10)), (2, 2, 1_000, 40_000)),  # below its reserve, a side can move nothing
+    ],
+)
+def test_liquidity_is_what_connected_channels_can_move(channels: tuple[Any, ...], liquidity: tuple[int, ...]) -> None:
+    answer = convert.liquidity(ln.ListChannelsResponse(channels=channels))
+    assert answer == Liquidity(*liquidity)
 
 
 def test_an_absurd_expiry_of_a_stranger_is_a_bad_invoice() -> None:

@@ -1,0 +1,45 @@
+"""A destination on file that was rejected is asked once more."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from gateway import problems
+from gateway.operator.log import Actor, Logged, acting
+from gateway.problems import Problem
+from ledger import sql
+from ledger.database import Pool
+
+_q = sql.load("gateway.operator")
+
+REFUND_ID = re.compile("[A-Za-z0-9_-]{1,64}")
+
+
+async def find_refund(pool: Pool, refund_id: str) -> Any:
+    """`id, owner_id, amount_sats, state, refund_to, refund_to_error`. Raises Problem (404)."""
+    known = await pool.fetchrow(_q.refund_to_retry, refund_id) if REFUND_ID.fullmatch(refund_id) else None
+    if known is None:
+        raise Problem(problems.REFUND_NOT_FOUND)
+    return known
+
+
+async def retry_refund(pool: Pool, wake: asyncio.Event, actor: Actor, refund_id: str) -> tuple[Any, Logged]:
+    """The row (`job_id, refund_to, amount_sats`) and its line in the log. Raises Problem (404, 409)."""
+    known = await find_refund(pool, refund_id)
+    async with acting(pool, actor, "refund_retry", refund_id, f"{known['amount_sats']} sats") as act:
+        row = await act.conn.fetchrow(_q.retry_refund, refund_id)
+        if row is None:
+            raise Problem(problems.REFUND_NOT_RETRYABLE, why_not(known) or "It changed meanwhile.")
+    wake.set()
+    return row, act.logged
+
+
+def why_not(known: Any) -> str:
+    """Why there is nothing to try again; empty when there is. Pure."""
+    if known["state"] != "pending":
+        return f"It is {known['state']}."
+    if known["refund_to"] is None:
+        return "No destination is on file: it waits until its payer gives one."
+    return "" if known["refund_to_error"] is not None else "Its destination was not rejected: it is tried anyway."

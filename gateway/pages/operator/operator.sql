@@ -1,0 +1,172 @@
+-- name: balances
+-- By kind of account, on its normal side. Limited accounts keep their sum; the few others are summed.
+select split_part(code, ':', 1) as code, sum(balance_msat)::bigint as balance_msat
+from accounts where limited group by 1
+union all
+select account.code, ((case when account.kind in ('asset', 'expense') then -1 else 1 end) * (
+           coalesce((select sum(amount_msat) from transfers where credit = account.code), 0)
+         - coalesce((select sum(amount_msat) from transfers where debit = account.code), 0)))::bigint
+from accounts account where not account.limited
+
+-- name: refunds_by_state
+-- A frozen one is paying by its own word; its attempt is the operator's to decide.
+select case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
+       count(*) as count, sum(refund.amount_sats)::bigint as sats
+from refunds refund left join refund_attempts attempt on attempt.id = refund.attempt_id
+where refund.state in ('pending', 'paying') group by 1
+
+-- name: open_invoices
+select count(*) as count, coalesce(sum(amount_msat), 0)::bigint as msat from invoices where state in ('planned', 'open')
+
+-- name: parked_events
+select count(*) from parked_events
+
+-- name: frozen_attempts
+-- What only the operator can decide, and the words for it.
+select id, job_id, amount_sats, failure_reason, created_at from refund_attempts where state = 'frozen' order by created_at
+
+-- name: list_refunds
+select refund.id as cursor, refund.id, refund.job_id as owner,
+       case when refund.session_id is null then 'job' else 'session' end as of, split_part(refund.cause, ':', 1) as cause,
+       refund.amount_sats, case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
+       coalesce(attempt.failure_reason, case refund.state when 'pending' then coalesce(
+           job.refund_to_error, session.refund_to_error, tried.failure_reason,
+           case when coalesce(job.refund_to, session.refund_to) is null then 'Its payer has not said where it goes.' end)
+       end) as reason,
+       attempt.sends, refund.state = 'pending' and coalesce(job.refund_to, session.refund_to) is not null
+           and coalesce(job.refund_to_error, session.refund_to_error) is not null as retryable,
+       refund.created_at
+from refunds refund
+left join jobs job on job.id = refund.of_job
+left join sessions session on session.id = refund.session_id
+left join refund_attempts attempt on attempt.id = refund.attempt_id
+left join lateral (
+    select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
+    order by last.created_at desc limit 1) as tried on true
+where ($1::text is null
+   or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1))
+  and ($3::text is null
+       or $3 = case when attempt.state = 'frozen' then 'frozen' else refund.state end
+       or ($3 = 'rejected' and refund.state = 'pending' and coalesce(job.refund_to_error, session.refund_to_error) is not null))
+  and ($4::text is null or refund.id = $4 or refund.job_id = $4 or job.pubkey = $4 or session.pubkey = $4
+       or refund.job_id in (select tried.job_id from refund_attempts tried where tried.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+       or refund.job_id in (select coalesce(paid.job_id, paid.session_id) from invoices paid where paid.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
+order by refund.created_at desc, refund.id desc limit $2
+
+-- name: list_jobs
+select job.id as cursor, job.id, job.work, job.state, job.serve, job.estimate_sats, job.work_amount_sats,
+       job.user_charge_sats, job.absorbed_sats, job.pubkey, job.failure_reason as reason, job.created_at
+from jobs job
+where ($1::text is null
+   or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1))
+  and ($3::text is null or job.state = $3)
+  and ($4::text is null or job.id = $4 or job.pubkey = $4
+       or job.id in (select paid.job_id from invoices paid where paid.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+       or job.id in (select tried.of_job from refund_attempts tried where tried.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
+order by job.created_at desc, job.id desc limit $2
+
+-- name: list_sessions
+select session.id as cursor, session.id, session.state, session.deposit_sats,
+       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as available_msat,
+       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as held_msat,
+       session.pubkey, session.refund_to_error as reason, session.last_used_at, session.created_at
+from sessions session
+where ($1::text is null
+   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1))
+  and ($3::text is null or session.state = $3)
+  and ($4::text is null or session.id = $4 or session.pubkey = $4
+       or session.id in (select paid.session_id from invoices paid where paid.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+       or session.id in (select tried.session_id from refund_attempts tried where tried.payment_hash =
+           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
+order by session.created_at desc, session.id desc limit $2
+
+-- name: list_invoices
+select encode(invoice.payment_hash, 'hex') as cursor, encode(invoice.payment_hash, 'hex') as payment_hash,
+       invoice.purpose, coalesce(invoice.job_id, invoice.session_id) as owner,
+       case when invoice.job_id is not null then 'job' when invoice.session_id is not null then 'session' end as of,
+       invoice.state, invoice.amount_msat, invoice.amount_paid_msat, invoice.expires_at, invoice.settled_at,
+       invoice.created_at
+from invoices invoice
+where ($1::text is null or (invoice.created_at, invoice.payment_hash) < (
+       select before.created_at, before.payment_hash from invoices before where before.payment_hash =
+           case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end))
+  and ($3::text is null or invoice.state = $3)
+  and ($4::text is null or invoice.job_id = $4 or invoice.session_id = $4
+       or invoice.payment_hash = case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+order by invoice.created_at desc, invoice.payment_hash desc limit $2
+
+-- name: list_identities
+select known.pubkey as cursor, known.pubkey, known.paid_sats, known.operator_tier, known.blocked,
+       coalesce(today.absorbed_sats, 0) as absorbed_today_sats, known.first_seen_at
+from identities known
+left join gate_days today on today.kind = 'identity' and today.subject = known.pubkey
+    and today.day = (now() at time zone 'utc')::date
+where ($1::text is null or known.pubkey > $1)
+  and ($3::text is null or ($3 = 'blocked' and known.blocked) or ($3 = 'tier set' and known.operator_tier is not null))
+  and ($4::text is null or known.pubkey = $4)
+order by known.pubkey limit $2
+
+-- name: list_grants
+select audit.id::text as cursor, audit.id, audit.reservation_id as owner, audit.pubkey,
+       audit.reserved_sats, audit.absorbed_sats, audit.day, audit.created_at
+from grants audit
+where ($1::text is null or audit.id < $1::text::bigint) and $3::text is null
+  and ($4::text is null or audit.pubkey = $4 or audit.reservation_id in ($4, 'job:' || $4, 'eval:' || $4)
+       or encode(audit.request_hash, 'hex') = $4)
+order by audit.id desc limit $2
+
+-- name: list_transfers
+select transfer.id::text as cursor, transfer.id, transfer.cause_kind, transfer.debit, transfer.credit,
+       transfer.amount_msat, transfer.cause_id, transfer.created_at
+from transfers transfer
+where ($1::text is null or transfer.id < $1::text::bigint)
+  and ($3::text is null or transfer.cause_kind = $3)
+  and ($4::text is null or transfer.cause_id = $4 or $4 in (transfer.debit, transfer.credit)
+       or transfer.debit in ('holding:' || $4, 'available:' || $4, 'held:' || $4)
+       or transfer.credit in ('holding:' || $4, 'available:' || $4, 'held:' || $4))
+order by transfer.id desc limit $2
+
+-- name: list_actions
+select act.id::text as cursor, act.id, act.action, act.subject, act.said, act.outcome, act.problem,
+       case act.who when 'session' then act.session_id else act.who end as who, host(act.client_address) as address,
+       act.created_at
+from operator_actions act
+where ($1::text is null or act.id < $1::text::bigint)
+  and ($3::text is null or act.outcome = $3)
+  and ($4::text is null or $4 in (act.subject, act.session_id, act.action))
+order by act.id desc limit $2
+
+-- name: action
+select action, subject, said, outcome, problem from operator_actions where id = $1
+
+-- name: identity
+select pubkey, paid_sats, operator_tier, blocked, first_seen_at,
+       floor(extract(epoch from now() - first_seen_at) / 86400)::int as days_known
+from identities where pubkey = $1
+
+-- name: days
+-- Per UTC day of the last $1: what was earned (charges, fees, grants, less what went to the pool), sent back, and
+-- what moved the pool (in it: what it holds and what it set aside).
+with days as (
+    select day::date as day
+    from generate_series((now() at time zone 'utc')::date - ($1::int - 1), (now() at time zone 'utc')::date,
+                         interval '1 day') as day
+), moved as (
+    select (created_at at time zone 'utc')::date as day,
+           coalesce(sum(amount_msat) filter (where credit = 'revenue' and cause_kind <> 'overrun'), 0)
+             - coalesce(sum(amount_msat) filter (where debit = 'revenue'), 0) as revenue_msat,
+           coalesce(sum(amount_msat) filter (where cause_kind = 'refund_paid'), 0) as refunds_msat,
+           coalesce(sum(amount_msat) filter (where credit in ('pool', 'pool_reserved')), 0)
+             - coalesce(sum(amount_msat) filter (where debit in ('pool', 'pool_reserved')), 0) as pool_msat
+    from transfers
+    where created_at >= ((now() at time zone 'utc')::date - ($1::int - 1)) at time zone 'utc'
+    group by 1
+)
+select days.day, coalesce(revenue_msat, 0)::bigint as revenue_msat, coalesce(refunds_msat, 0)::bigint as refunds_msat,
+       coalesce(pool_msat, 0)::bigint as pool_msat
+from days left join moved on moved.day = days.day order by days.day
