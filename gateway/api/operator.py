@@ -42,7 +42,7 @@ def require_operator(request: web.Request) -> None:
         raise Problem(problems.CREDENTIAL_INVALID, "This is not the operator key.", headers=BEARER)
 
 
-def _actor(request: web.Request) -> Actor:
+def actor(request: web.Request) -> Actor:
     """After `require_operator`: the bearer of the key, and from where."""
     return Actor("key", address=client_address(request, request.app[GATEWAY].settings.trusted_proxies))
 
@@ -53,7 +53,7 @@ async def operator_topup(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, _ = await read_model(request, TopupRequest)
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
-    await topup(gateway.pool, _actor(request), asked.amount_sats, new_id() if key is None else f"key:{key}")
+    await topup(gateway.pool, actor(request), asked.amount_sats, new_id() if key is None else f"key:{key}")
     view: PoolView = await pool_view(gateway)
     return json_response(view.wire())
 
@@ -67,7 +67,7 @@ async def operator_identity(request: web.Request) -> web.Response:
     asked, _ = await read_model(request, IdentityChange)
     given = asked.model_fields_set
     change = Change(asked.tier, "tier" in given, asked.blocked, "blocked" in given)
-    row, _ = await set_identity(gateway.pool, gateway.rules, _actor(request), pubkey, change)
+    row, _ = await set_identity(gateway.pool, gateway.rules, actor(request), pubkey, change)
     tier, _ = grants.rank_of(row, gateway.rules)
     view = OperatorIdentityView(
         pubkey=pubkey,
@@ -84,7 +84,7 @@ async def operator_retry_refund(request: web.Request) -> web.Response:
     require_operator(request)
     gateway = request.app[GATEWAY]
     refund_id = request.match_info["id"]
-    row, _ = await retry_refund(gateway.pool, gateway.on_file_wake, _actor(request), refund_id)
+    row, _ = await retry_refund(gateway.pool, gateway.on_file_wake, actor(request), refund_id)
     view = RefundRetryView(
         id=refund_id, job_id=row["job_id"], amount_sats=row["amount_sats"], refund_to=row["refund_to"]
     )
@@ -94,7 +94,7 @@ async def operator_retry_refund(request: web.Request) -> web.Response:
 async def operator_reconciliation(request: web.Request) -> web.Response:
     """As `boltworks reconcile`: a node that does not answer is a report that says so."""
     require_operator(request)
-    report = await reconcile_now(request.app[GATEWAY], _actor(request))
+    report = await reconcile_now(request.app[GATEWAY], actor(request))
     return json_response(report.to_dict())
 
 

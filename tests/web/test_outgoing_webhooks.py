@@ -16,6 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from ledger import sql
 from tests.known import OPERATOR
 from tests.web.conftest import Web
+from tests.web.operator_browser import operating
 
 HOOKS = "/api/operator/webhooks"
 
@@ -297,3 +298,21 @@ async def test_what_is_not_there(operated: Operated) -> None:
     for method, path in (("PUT", "/nothing"), ("POST", "/deliveries/nothing/redeliver"), ("PUT", "/%00")):
         status, problem = await operated.operator(method, path, {})
         assert (status, problem["code"]) == (404, "webhook_not_found")
+
+
+async def test_the_operators_pages_show_it_and_tell_again(operated: Operated) -> None:
+    hook = await operated.tell(operated.integrator, "job.awaiting_work_payment")
+    job = await operated.web.buy("echo", {})
+    (done,) = await operated.until_deliveries(lambda all_: bool(all_) and all_[0]["state"] == "delivered")
+    async with operating(operated.web) as operator:
+        assert operated.integrator.url in (await operator.get("/operator/webhooks")).text
+        page = await operator.get(f"/operator/deliveries?search={job['id']}&state=delivered")
+        assert "Tell it again" in page.text
+        again = await operator.send(f"/operator/deliveries/{done['id']}/redeliver")
+        assert again.status == 303
+        await operated.integrator.until(lambda told: len(told) == 2, hook["secret"])
+        log = (await operator.get("/operator/actions")).text
+        assert "webhook_redelivery" in log
+        assert (await operator.send("/operator/deliveries/nothing/redeliver")).status == 404
+    assert len({headers["webhook-id"] for headers, _ in operated.integrator.told}) == 1
+    assert hook["secret"] not in log

@@ -19,6 +19,7 @@ from gateway.operator import books, identities
 from gateway.operator.identities import Change, set_identity
 from gateway.operator.pool import topup
 from gateway.operator.refunds import find_refund, retry_refund, why_not
+from gateway.operator.webhooks import redeliver
 from gateway.pages.operator.access import FORM, actor_of, show, to
 from gateway.pages.operator.said import after, said
 from gateway.pages.rendering import sats
@@ -106,6 +107,12 @@ async def refund_retry(request: web.Request) -> web.Response:
         return ask(request, question)
     _, logged = await retry_refund(gateway.pool, gateway.on_file_wake, actor_of(request), refund_id)
     return to(after("/operator/refunds", logged))
+
+
+async def tell_again(request: web.Request) -> web.Response:
+    """An event to an integrator: it moves no money, so it is not asked about first. Raises Problem (404)."""
+    logged = await redeliver(request.app[GATEWAY].pool, actor_of(request), request.match_info["id"])
+    return to(after("/operator/deliveries", logged))
 
 
 async def identity_page(request: web.Request) -> web.Response:
