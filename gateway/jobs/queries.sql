@@ -101,6 +101,17 @@ select token_hash, pubkey from jobs where id = $1
 -- Proof of payment: both halves belong to one settled invoice of this job.
 select preimage, payment_request from invoices where job_id = $1 and state = 'settled'
 
+-- name: receipt_payments
+select encode(payment_hash, 'hex') as payment_hash, purpose, amount_paid_msat, settled_at
+from invoices where job_id = $1 and state = 'settled' order by settled_at, payment_hash
+
+-- name: receipt_refunds
+select refund.amount_sats, refund.state, encode(attempt.payment_hash, 'hex') as payment_hash,
+       case refund.state when 'paid' then attempt.finished_at end as paid_at
+from refunds refund
+left join refund_attempts attempt on attempt.id = refund.attempt_id and refund.state = 'paid'
+where refund.job_id = $1 order by refund.created_at, refund.id
+
 -- name: invoice_of_hash
 -- Which job or session an invoice belongs to, before anything is locked (locks go job first).
 select job_id, session_id, state, purpose from invoices where payment_hash = $1
