@@ -7,11 +7,13 @@ from aiohttp import web
 from gateway.api.jobs import job_token
 from gateway.context import GATEWAY
 from gateway.jobs.proof import job_of_payment
+from gateway.pages.details import N_
 from gateway.pages.job import give_cookie
+from gateway.pages.language import gettext as _
 from gateway.pages.posted import read_form
 from gateway.pages.rendering import render
 
-NOT_FOUND = (
+NOT_FOUND = N_(
     "No paid job fits these two. Check that both are of the same payment, and that the payment went through: "
     "a job that was never paid can not be found like this."
 )
@@ -28,7 +30,7 @@ async def find_job(request: web.Request) -> web.Response:
     invoice, preimage = typed.get("invoice", "").strip()[:4096], typed.get("preimage", "").strip()
     job_id = await job_of_payment(gateway.pool, preimage, invoice)
     if job_id is None:
-        return _page(request, NOT_FOUND, invoice, 404)
+        return _page(request, _(NOT_FOUND), invoice, 404)
     response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
     give_cookie(response, gateway, job_id, job_token(gateway, job_id))
     return response

@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from gateway import problems
+from gateway.pages.language import gettext as _
+from gateway.pages.language import number
 from gateway.problems import Problem
 
 UNREADABLE = (
@@ -46,5 +48,7 @@ def sats_of(text: str) -> int:
     """An amount that a person typed; thousands may be parted. Pure. Raises Problem."""
     digits = re.sub(r"[\s,._'’]", "", text)
     if not re.fullmatch("[0-9]{1,9}", digits) or not 1 <= int(digits) <= MAX_SATS:
-        raise Problem(problems.INVALID_REQUEST, f"Give a whole number of sats, from 1 to {MAX_SATS:,}.")
+        raise Problem(
+            problems.INVALID_REQUEST, _("Give a whole number of sats, from 1 to %(most)s.", most=number(MAX_SATS))
+        )
     return int(digits)

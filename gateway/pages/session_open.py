@@ -15,6 +15,7 @@ from gateway.api.session_calls import check_refund_to, open_session, refund_key,
 from gateway.context import GATEWAY, Gateway
 from gateway.pages.cookies import give_key
 from gateway.pages.errors import problem_of
+from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form, sats_of
 from gateway.pages.rendering import render
@@ -42,7 +43,7 @@ async def open_one(request: web.Request) -> web.Response:
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        notice = "This form opened a balance before. Open another one now." if spent else one_line(problem)
+        notice = _("This form opened a balance before. Open another one now.") if spent else one_line(problem)
         return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
     for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):

@@ -17,6 +17,7 @@ from gateway.context import GATEWAY, Gateway
 from gateway.jobs.price import Priced, price
 from gateway.pages.errors import problem_of
 from gateway.pages.forms import Field, FieldError, field_error, fields, read_input
+from gateway.pages.language import gettext as _
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
 from gateway.pages.words import one_line
@@ -66,7 +67,7 @@ async def run(request: web.Request, session_id: str) -> Tried | None:
     try:
         priced = await _priced(gateway, named, typed)
         if isinstance(priced, FieldError):
-            notice = "Please look at your input again. Nothing was charged."
+            notice = _("Please look at your input again. Nothing was charged.")
             return trying(gateway.catalogue, named, typed, priced, notice, problems.INVALID_INPUT.status)
         await _run_once(request, gateway, session_id, priced, typed.get("key", ""))
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
