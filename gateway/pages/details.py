@@ -60,6 +60,7 @@ FORMS = (
     N_("At most %(kib)s KiB are read."),
     N_("Its node says: %(reason)s."),
     N_("It says: %(reason)s"),
+    N_("It answered with status %(status)s."),
     N_("It is %(state)s: open a new one."),
     N_("It is %(state)s."),
     N_("%(why)s Your refund waits."),

@@ -60,8 +60,7 @@ def _words(job: JobView) -> tuple[str, str, Tone]:
             return _complete(job)
         case "rejected":
             rest = _refund_text(job, _("What you paid above that"))
-            text = f"{_look_cost(job) or _('You pay nothing.')} {rest}".strip()
-            return _("Your input was not taken"), text, "bad"
+            return _("Your input was not taken"), _joined(_look_cost(job) or _("You pay nothing."), rest), "bad"
         case "failed":
             return _failed(job)
         case "expired":
@@ -94,7 +93,7 @@ def _waiting_for_payment(job: JobView) -> tuple[str, str, Tone]:
 
 def _complete(job: JobView) -> tuple[str, str, Tone]:
     cost = _("It cost you %(sats)s.", sats=sats(job.user_charge_sats or 0))
-    return _done(job), f"{cost} {_refund_text(job, _('The rest'))}".strip(), "good"
+    return _done(job), _joined(cost, _refund_text(job, _("The rest"))), "good"
 
 
 def _done(job: JobView) -> str:
@@ -132,19 +131,23 @@ def _done(job: JobView) -> str:
 def _failed(job: JobView) -> tuple[str, str, Tone]:
     what = _("Your input was not looked at") if _look_outcome(job) == "failed" else _("The work failed")
     look = _look_cost(job)
-    nothing = f"{_('You pay nothing for the work.')} {look}" if look else _("You pay nothing.")
+    nothing = _("You pay nothing for the work.") if look else _("You pay nothing.")
     everything = _("Everything else that you paid") if look else _("Everything you paid")
-    return what, f"{nothing} {_refund_text(job, everything)}".strip(), "bad"
+    return what, _joined(nothing, look, _refund_text(job, everything)), "bad"
 
 
 def _expired(job: JobView) -> tuple[str, str, Tone]:
     if job.refund_state == "none" or (_look_outcome(job) == "accepted" and not _paid_sats(job)):
         rest = _refund_text(job, _("What you paid above that"))
         ended = _("The invoice was cancelled, or ran out before it was paid; it can not be paid now.")
-        text = f"{ended} {_look_cost(job) or _('Nothing was charged.')} {rest}".strip()
+        text = _joined(ended, _look_cost(job) or _("Nothing was charged."), rest)
         return _("This job ended unpaid"), text, "quiet"
     late = _("Your payment came after the job had ended.")
-    return _("Paid too late"), f"{late} {_refund_text(job, _('Everything you paid'))}", "bad"
+    return _("Paid too late"), _joined(late, _refund_text(job, _("Everything you paid"))), "bad"
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _look_outcome(job: JobView) -> str | None:
