@@ -7,7 +7,7 @@ from typing import Literal
 
 from gateway.api.models import JobView
 from gateway.pages.language import gettext as _
-from gateway.pages.language import ngettext, sats
+from gateway.pages.language import ngettext, pgettext, sats
 
 StepState = Literal["done", "current", "todo", "failed", "skipped"]
 Tone = Literal["ask", "busy", "good", "bad", "quiet"]
@@ -260,15 +260,19 @@ def _refund_step(job: JobView) -> Step:
     rest = sats(job.refund_amount_sats)
     match job.refund_state:
         case "pending":
-            return Step(_("Refund"), "current", _("%(sats)s for you", sats=rest))
+            return Step(pgettext("step", "Refund"), "current", _("%(sats)s for you", sats=rest))
         case "paying":
-            return Step(_("Refund"), "current", _("sending"))
+            return Step(pgettext("step", "Refund"), "current", _("sending"))
         case "paid":
             given = job.refund_donated_sats == job.refund_amount_sats
             note = _("%(sats)s given", sats=rest) if given else _("%(sats)s sent", sats=rest)
-            return Step(_("Refund"), "done", note)
+            return Step(pgettext("step", "Refund"), "done", note)
     ended = job.state in ("complete", "failed", "rejected", "expired")
-    return Step(_("Refund"), "skipped", _("nothing owed")) if ended else Step(_("Refund"), "todo", "")
+    return (
+        Step(pgettext("step", "Refund"), "skipped", _("nothing owed"))
+        if ended
+        else Step(pgettext("step", "Refund"), "todo", "")
+    )
 
 
 def _receipt(job: JobView) -> tuple[Line, ...]:

@@ -192,7 +192,7 @@
 
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
-    if (window.webln) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
+    if (window.webln?.enable) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
     countDown();
   };
 

@@ -185,6 +185,8 @@ def test_a_language_is_added_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "ar.po").write_text('msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n', "utf-8")
     arabic = read_languages(tmp_path)["ar"]
     assert (arabic.direction, arabic.name) == ("rtl", "العربية")
+    with speaking(arabic):
+        assert (sats(1), sats(70)) == ("\u20681 sat\u2069", "\u206870 sats\u2069")
 
 
 def test_languages_name_themselves() -> None:
