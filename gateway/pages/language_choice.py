@@ -43,15 +43,13 @@ def switched(request: web.Request) -> web.Response | None:
     return response
 
 
-def same_page(request: web.Request) -> str:
+def same_page(request: web.Request, **query: str) -> str:
     """This address without the switch, always one of ours: a path that begins with two slashes names another host."""
-    here = request.rel_url.without_query_params(SWITCH)
+    here = request.rel_url.without_query_params(SWITCH).update_query(query)
     path = "/" + here.raw_path.lstrip("/\\")
     return f"{path}?{here.raw_query_string}" if here.raw_query_string else path
 
 
 def switch_links(request: web.Request) -> list[tuple[Language, str]]:
-    """Each language and the link that switches to it, from a page that has an address to come back to."""
-    here = request.rel_url.without_query_params(SWITCH)
-    query = f"{here.raw_query_string}&" if here.raw_query_string else ""
-    return [(one, f"?{query}{SWITCH}={one.code}") for one in request.app[LANGUAGES].values()]
+    """Each language and the link that switches to it."""
+    return [(one, same_page(request, **{SWITCH: one.code})) for one in request.app[LANGUAGES].values()]

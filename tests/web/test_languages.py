@@ -89,8 +89,8 @@ async def test_the_cookie_is_secure_behind_https(browser: Browser, web: Web) -> 
 
 async def test_the_footer_links_to_each_language(browser: Browser) -> None:
     page = (await browser.get("/?work=echo")).text
-    assert '<a href="?work=echo&lang=de" lang="de" hreflang="de">Deutsch</a>' in page
-    assert '<a href="?work=echo&lang=en" lang="en" hreflang="en" aria-current="true">English</a>' in page
+    assert '<a href="/?work=echo&lang=de" lang="de" hreflang="de">Deutsch</a>' in page
+    assert '<a href="/?work=echo&lang=en" lang="en" hreflang="en" aria-current="true">English</a>' in page
 
 
 async def test_and_back_to_english(german: Browser) -> None:
