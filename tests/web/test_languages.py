@@ -13,10 +13,16 @@ import pytest
 import pytest_asyncio
 from babel.messages.pofile import read_po
 
+from gateway.api.models import EvaluationView
+from gateway.pages.language import read_languages, speaking
+from gateway.pages.session_words import story_of
+from gateway.pages.story import story
+from gateway.pages.words import one_line
+from gateway.problems import ALL, Problem
 from tests.web import free_tier
 from tests.web.conftest import Web
-from tests.web.test_pages import Browser, Page, new_session, pay, until
-from tests.web.test_session_pages import settle
+from tests.web.test_pages import LOOKS, STATES, Browser, Page, job_view, new_session, pay, until
+from tests.web.test_session_pages import session_view, settle
 from tests.web.test_session_pages import until as session_until
 
 CATALOGUE = Path(__file__).resolve().parents[2] / "templates" / "locale" / "de.po"
@@ -295,3 +301,122 @@ async def test_a_work_s_own_words_stay_as_they_are(german: Browser, web: Web) ->
     page = await german.get("/")
     entry: Any = web.gateway.catalogue.works[0]
     assert entry.title in page.text
+
+
+# --- every sentence of money, without a gateway --------------------------------------------------------------
+
+
+def in_german(say: Any, *args: Any) -> Any:
+    with speaking(read_languages(CATALOGUE.parent)["de"]):
+        return say(*args)
+
+
+def refunded(state: str, refund_state: str, sats: int = 1100, **more: Any) -> dict[str, Any]:
+    return {"state": state, "refund_state": refund_state, "refund_amount_sats": sats, **more}
+
+
+@pytest.mark.parametrize(
+    ("facts", "headline", "text"),
+    [
+        (
+            refunded("complete", "none", 0, user_charge_sats=1200),
+            "Fertig",
+            "Es hat Sie 1.200 sats gekostet. Es bleibt nichts übrig.",
+        ),
+        (
+            refunded("complete", "pending", 1, user_charge_sats=1199),
+            "Fertig, und 1 sat liegt für Sie zum Abholen bereit",
+            "Es hat Sie 1.199 sats gekostet. Der Rest, 1 sat, liegt hier für Sie bereit.",
+        ),
+        (
+            refunded("complete", "paying", user_charge_sats=100),
+            "Fertig, und 1.100 sats sind auf dem Weg zu Ihnen",
+            "Es hat Sie 100 sats gekostet. Der Rest, 1.100 sats, wird gerade an Ihre Wallet gesendet.",
+        ),
+        (
+            refunded("complete", "paid", user_charge_sats=100),
+            "Fertig, und 1.100 sats gingen an Sie zurück",
+            "Es hat Sie 100 sats gekostet. Der Rest, 1.100 sats, wurde an Ihre Wallet gesendet.",
+        ),
+        (
+            refunded("complete", "paid", 3, user_charge_sats=1197, refund_donated_sats=3),
+            "Fertig, und 3 sats gingen wie gewünscht an den Gratis-Pool",
+            "Es hat Sie 1.197 sats gekostet. Der Rest, 3 sats, ging wie gewünscht an den Gratis-Pool.",
+        ),
+        (
+            refunded("complete", "paid", user_charge_sats=100, refund_donated_sats=3),
+            "Fertig, und 1.100 sats gingen zurück, davon 3 sats an den Gratis-Pool",
+            "Es hat Sie 100 sats gekostet. "
+            "Der Rest, 1.100 sats, wurde an Ihre Wallet gesendet, davon 3 sats an den Gratis-Pool.",
+        ),
+        (
+            refunded("failed", "pending", 1200),
+            "Die Arbeit ist fehlgeschlagen",
+            "Sie zahlen nichts. Alles, was Sie bezahlt haben, 1.200 sats, liegt hier für Sie bereit.",
+        ),
+        (
+            refunded("expired", "pending", 1200),
+            "Zu spät bezahlt",
+            "Ihre Zahlung kam, als der Auftrag schon zu Ende war. "
+            "Alles, was Sie bezahlt haben, 1.200 sats, liegt hier für Sie bereit.",
+        ),
+        (
+            {"state": "executing", "serve": "free"},
+            "In Arbeit",
+            "Der Pool zahlt dafür, die Arbeit läuft. Diese Seite folgt ihr von selbst; Sie müssen nichts neu laden.",
+        ),
+        (
+            {"state": "awaiting_work_payment", "serve": "partial", "absorb_sats": 200},
+            "Zahlen Sie 1.200 sats, um zu beginnen",
+            "Der Gratis-Pool gibt 200 sats dazu, wenn er es bei Eingang Ihrer Zahlung noch kann; "
+            "sonst geschieht nichts, und Ihr ganzes Geld kommt zurück.",
+        ),
+    ],
+)
+def test_a_job_s_money_in_words(facts: dict[str, Any], headline: str, text: str) -> None:
+    told = in_german(story, job_view(**facts))
+    assert (told.headline, told.text) == (headline, text)
+
+
+def every_word(job: Any) -> str:
+    told = story(job)
+    steps = [word for step in told.steps for word in (step.name, step.note)]
+    return " | ".join([told.headline, told.text, *steps, *(line.label for line in told.receipt)])
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("refund_state", ["none", "pending", "paying", "paid"])
+def test_no_state_of_a_job_is_told_in_english(state: str, refund_state: str) -> None:
+    said = in_german(every_word, job_view(**refunded(state, refund_state, absorbed_sats=5, user_charge_sats=95)))
+    assert not re.search(r"\b(the|you|your|and|is|paid|cost|to)\b", said, re.IGNORECASE), said
+
+
+@pytest.mark.parametrize(("state", "outcome", "steps"), LOOKS, ids=lambda value: str(value))
+def test_no_look_is_told_in_english(state: str, outcome: str | None, steps: list[str]) -> None:
+    look = EvaluationView(fee_sats=10, outcome=outcome, charged_sats=10, absorbed_sats=1)
+    said = in_german(every_word, job_view(state=state, evaluation=look))
+    assert not re.search(r"\b(the|you|your|and|is|paid|cost|look)\b", said, re.IGNORECASE), said
+    assert said.count("Prüfung") >= 1
+
+
+@pytest.mark.parametrize(
+    ("more", "headline"),
+    [
+        ({"state": "awaiting_deposit"}, "Zahlen Sie 100 sats ein"),
+        ({"balance_sats": 1}, "1 sat verfügbar"),
+        ({"state": "closed"}, "Geschlossen"),
+        (refunded("closed", "pending", 1), "1 sat gehört Ihnen"),
+        (refunded("closed", "pending", 5, refund_to="a@b"), "5 sats gehen an Sie zurück"),
+        (refunded("closed", "paying", 5_000), "5.000 sats sind unterwegs"),
+        (refunded("closed", "paid", 5), "5 sats gingen an Sie zurück"),
+        ({"state": "expired"}, "Nie bezahlt"),
+    ],
+)
+def test_a_balance_s_money_in_words(more: dict[str, Any], headline: str) -> None:
+    view = session_view(**{"refund_to": None, "refund_problem": None, **more})
+    assert in_german(story_of, view).headline == headline
+
+
+def test_every_problem_has_a_german_title() -> None:
+    for kind in ALL:
+        assert kind.title not in in_german(one_line, Problem(kind)), kind.code
