@@ -6,12 +6,14 @@ import ast
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract
 from babel.messages.pofile import read_po
+from jinja2 import Environment
 from jinja2.ext import babel_extract
 
 from gateway.pages.details import FORMS, STORED, in_words
@@ -230,6 +232,44 @@ def test_a_language_ends_with_its_request() -> None:
     with pytest.raises(LookupError), speaking(GERMAN):
         raise LookupError
     assert sats(1000) == "1,000 sats"
+
+
+ANYBODYS = {"boltworks", "API", "OpenAPI", "sats", "required"}
+"""Names, what is written alike in every language, and an attribute that a macro gives."""
+NOT_SHOWN = re.compile(
+    r'<pre class="text mono" id="(?:curl|openai)".*?</pre>|\{% block width %\}.*?\{% endblock %\}', re.DOTALL
+)
+"""Programs, and a block that fills a class."""
+SPOKEN_ATTRIBUTES = re.compile(r'(?:aria-label|title|alt|placeholder|data-inplace|data-busy)="([^"]*)"')
+
+
+def bare_words(source: str) -> set[str]:
+    """Words of a template that are shown, or read out, and stand outside of the catalogue's marks."""
+    lexed = Environment(autoescape=True).lex(NOT_SHOWN.sub("", source))
+    tokens = [(kind, text) for _, kind, text in lexed if kind != "whitespace"]
+    outside: list[str] = []
+    marked = False
+    for (kind, text), (_, word) in pairwise([*tokens, ("", "")]):
+        if kind == "block_begin":
+            marked = word == "trans" or (marked and word != "endtrans")
+        if kind == "data":
+            outside.append("" if marked else text)
+        elif kind.endswith("_begin"):
+            outside.append(" ")
+    html = "".join(outside)
+    shown = re.sub(r'<[^>]*>|[\w-]+="[^"]*"|&\w+;', " ", html) + " ".join(SPOKEN_ATTRIBUTES.findall(html))
+    return set(re.findall(r"[A-Za-z]{3,}", shown)) - ANYBODYS
+
+
+def test_bare_words_are_seen() -> None:
+    source = '<p title="Hello there">{{ _("Known") }} Bare {% trans x=1 %}Known {{ x }} too{% endtrans %}</p>'
+    assert bare_words(source) == {"Hello", "there", "Bare"}
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda path: path.name)
+def test_no_template_says_a_word_outside_of_the_catalogue(template: Path) -> None:
+    """Wrap it in `_()` or `{% trans %}`, and give its German."""
+    assert bare_words(template.read_text("utf-8")) == set()
 
 
 def test_no_text_hides_in_an_f_string() -> None:
