@@ -234,7 +234,7 @@ def test_a_language_ends_with_its_request() -> None:
     assert sats(1000) == "1,000 sats"
 
 
-ANYBODYS = {"boltworks", "API", "OpenAPI", "sats", "required"}
+ANYBODYS = {"boltworks", "API", "OpenAPI", "curl", "sats", "lnbc", "required"}
 """Names, what is written alike in every language, and an attribute that a macro gives."""
 NOT_SHOWN = re.compile(
     r'<pre class="text mono" id="(?:curl|openai)".*?</pre>|\{% block width %\}.*?\{% endblock %\}', re.DOTALL
