@@ -36,6 +36,11 @@ class Hub:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
+    def tell(self, watched: str) -> None:
+        """In this process only: something changed that PostgreSQL tells nobody of, because it changes too often."""
+        for event in self._waiting.get(watched, ()):
+            event.set()
+
     def wake_on_refunds(self, event: asyncio.Event) -> None:
         """Set the event whenever a refund is owed, claimed or ended (who pays refunds waits so)."""
         self._refunds.add(event)
@@ -68,7 +73,10 @@ class Hub:
                         await conn.remove_listener(REFUNDS, self._heard)
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
-        for event in self._refunds if channel == REFUNDS else self._waiting.get(str(payload), ()):
+        if channel != REFUNDS:
+            self.tell(str(payload))
+            return
+        for event in self._refunds:
             event.set()
 
     def _wake_all(self) -> None:

@@ -104,14 +104,17 @@ CHALLENGE_INVALID = ProblemType("identity_challenge_invalid", 401, "This login c
 NOSTR_EVENT_REPLAYED = ProblemType("nostr_event_replayed", 401, "This signed event was used before")
 TOO_MANY_LOGINS = ProblemType("too_many_logins", 429, "Too many logins are under way")
 
+PAYMENT_REQUIRED = ProblemType("payment_required", 402, "Pay the invoice first, then ask with its token and preimage")
 BALANCE_TOO_LOW = ProblemType("balance_too_low", 402, "The session's balance does not cover this request")
 MAX_SATS_EXCEEDED = ProblemType("max_sats_exceeded", 422, "The request may cost more than you allow")
 WORK_FAILED = ProblemType("work_failed", 502, "The work failed; nothing was charged")
 ANSWER_INTERRUPTED = ProblemType("answer_interrupted", 502, "The answer broke off; what was said is charged")
 WORK_NOT_IN_SESSIONS = ProblemType("work_not_in_sessions", 409, "This work is sold as a job only")
+SESSION_NOT_FOUND = ProblemType("session_not_found", 404, "There is no such session")
 SESSION_NOT_ACTIVE = ProblemType("session_not_active", 409, "The session can not be used like that now")
 REFUND_KEY_INVALID = ProblemType("refund_key_invalid", 403, "A destination needs the session's refundKey")
 
+WEBHOOK_NOT_FOUND = ProblemType("webhook_not_found", 404, "There is no such endpoint or delivery")
 WEBHOOK_SIGNATURE = ProblemType("webhook_signature_invalid", 401, "The webhook is not signed, or too old")
 UNKNOWN_INVOICE = ProblemType("unknown_invoice", 404, "This gateway did not issue that invoice")
 NOT_SETTLED = ProblemType("not_settled", 409, "The node does not say that this invoice is settled")

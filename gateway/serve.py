@@ -41,6 +41,8 @@ from gateway.settlement.sweep import Sweep
 from gateway.settlement.watcher import Watcher
 from gateway.start import check_commands, open_gateway, open_node
 from gateway.supervise import Supervisor
+from gateway.webhooks import outbox
+from gateway.webhooks.outbox import Outbox
 from gateway.work.registry import evaluator_of
 
 log = logging.getLogger(__name__)
@@ -220,6 +222,7 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
     )
     gateway.hub.wake_on_refunds(gateway.on_file_wake)
     await tasks.add("refunds on file", on_file.run)
+    await tasks.add("webhooks", Outbox(gateway.pool, gateway.session, gateway.token_secret).run)
 
 
 def watcher(gateway: Gateway, url: str) -> Watcher:
@@ -272,6 +275,7 @@ async def keep_house(gateway: Gateway) -> None:
         await login.forget_old(gateway.pool)
         await withdraw.forget_old(gateway.pool)
         await sessions.forget_results(gateway)
+        await outbox.forget_old(gateway.pool)
         await operator_sessions.forget_old(gateway.pool)
         await asyncio.sleep(KEEP_HOUSE_S)
 

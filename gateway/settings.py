@@ -137,6 +137,8 @@ class Settings(BaseSettings):
     concurrent_works: int = Field(32, ge=20, le=1000)
 
     session_idle_days: int = Field(90, ge=1, le=3650)
+    l402_sats: int = Field(100, ge=1, le=100_000_000)
+    l402_valid_days: int = Field(30, ge=1, le=3650)
 
     refund_fee_limit_sats: int = Field(10, ge=0, le=1_000_000)
     refund_fee_limit_percent: Decimal = Field(Decimal(1), ge=0, le=100)

@@ -34,6 +34,7 @@ SESSIONS = "gateway/sessions/"
 REQUESTS = "tests/web/test_session_requests.py::"
 OPERATOR = "tests/web/test_operator_"
 CLOSING = "tests/web/test_session_close.py::"
+L402 = "tests/web/test_l402_tokens.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,8 +444,8 @@ MUTANTS = (
     ),
     Mutant(
         "max_sats is not compared",
-        "gateway/api/sessions.py",
-        "if cap_sats is not None and priced.estimate_sats > cap_sats:",
+        "gateway/api/caps.py",
+        "if cap_sats is not None and most_sats > cap_sats:",
         "if cap_sats is None:",
         REQUESTS + "test_above_max_sats_nothing_is_done",
     ),
@@ -511,6 +512,48 @@ MUTANTS = (
         'if at_hand_msat is None:\n        return "unknown"',
         "if at_hand_msat is None:\n        at_hand_msat = 0",
         "tests/unit/test_operator_figures.py::test_what_is_unknown_is_neither_covered_nor_short",
+    ),
+    Mutant(
+        "any preimage opens a token",
+        "gateway/l402/credential.py",
+        "if not hmac.compare_digest(hashlib.sha256(preimage).digest(), payment_hash):",
+        "if not preimage:",
+        "tests/unit/test_l402.py::test_anything_else_is_no_credential",
+    ),
+    Mutant(
+        "a closed token lets in",
+        "gateway/api/l402.py",
+        '    if isinstance(allowed, Allowed) and session["state"] == SessionState.ACTIVE:',
+        "    if isinstance(allowed, Allowed):",
+        L402 + "test_only_the_whole_credential_claims_the_rest",
+    ),
+    Mutant(
+        "who was handed a part of a token claims the rest",
+        "gateway/l402/credential.py",
+        "return len(self.caveats) == MINTED",
+        "return len(self.caveats) >= MINTED",
+        L402 + "test_only_the_whole_credential_claims_the_rest",
+    ),
+    Mutant(
+        "a token handed on spends what its holder has",
+        SESSIONS + "request.py",
+        "if asked.spend_sats is None:\n        return",
+        "if asked.spend_sats is None or asked.owner:\n        return",
+        L402 + "test_what_is_handed_on_has_its_limits",
+    ),
+    Mutant(
+        "an unknown caveat is skipped",
+        "gateway/l402/credential.py",
+        'elif key not in ("valid_until", "amount_sats") or _WHOLE.fullmatch(value) is None:',
+        'elif key not in ("valid_until", "amount_sats"):\n            pass\n        elif not _WHOLE.fullmatch(value):',
+        "tests/unit/test_l402.py::test_what_caveats_allow",
+    ),
+    Mutant(
+        "each challenge opens an invoice",
+        "gateway/l402/queries.sql",
+        "and invoice.amount_msat between $2 and 2 * $2 and",
+        "and invoice.amount_msat < $2 and $2 > 0 and",
+        L402 + "test_asking_again_costs_no_invoice",
     ),
 )
 

@@ -18,6 +18,7 @@ from gateway.context import Gateway
 from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import token_hash
 from gateway.jobs.create import ClientAddress
+from gateway.jobs.proof import proves
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp
 from ledger import sql
@@ -94,21 +95,10 @@ async def _owner(gateway: Gateway, request: web.Request, pubkey: str) -> Caller 
 
 
 async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool:
-    """Preimage and invoice together: routing nodes learn the first, but not the second. Only after settlement."""
-    try:
-        preimage = bytes.fromhex(request.headers.get("X-Payment-Preimage", ""))
-    except ValueError:
-        return False
-    payment_request = request.headers.get("X-Payment-Request", "").strip().lower()
-    if len(preimage) != 32 or not payment_request:
-        return False
-    opened = False
-    for row in await gateway.pool.fetch(_q.payment_proof, job_id):
-        same = hmac.compare_digest(preimage, bytes(row["preimage"])) & hmac.compare_digest(
-            payment_request.encode(errors="surrogateescape"), row["payment_request"].lower().encode()
-        )
-        opened |= same
-    return opened
+    headers = request.headers
+    return await proves(
+        gateway.pool, job_id, headers.get("X-Payment-Preimage", ""), headers.get("X-Payment-Request", "")
+    )
 
 
 def client_address(request: web.Request, trusted_proxies: tuple[str, ...]) -> ClientAddress:

@@ -14,6 +14,8 @@ from aiohttp import web
 from gateway import idempotency, problems
 from gateway.api.access import client_address, open_job, require_job
 from gateway.api.body import read_model
+from gateway.api.caps import refuse_above_cap
+from gateway.api.events import Moment, stream
 from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, Model, RefundRequest
 from gateway.context import GATEWAY, Gateway
 from gateway.identity import Caller, identify, record_event, record_event_again
@@ -26,12 +28,10 @@ from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
 from gateway.refunds.destination import NOTHING_OWED, Destination, Owed, refuse_used, resolve_destination
-from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 P = TypeVar("P")
 
-SSE_HEARTBEAT_S = 15.0
 UNPAID = ("awaiting_eval_payment", "awaiting_work_payment")
 
 
@@ -71,7 +71,9 @@ async def create_job(request: web.Request) -> web.Response:
     also = using_up(caller)
 
     async def prepare() -> Priced:
-        return await price(gateway.catalogue, asked.work, asked.input)
+        priced = await price(gateway.catalogue, asked.work, asked.input)
+        refuse_above_cap(request, priced, asked.max_sats)
+        return priced
 
     async def answer(priced: Priced, job_id: str, resumed: bool) -> JobView:
         return await buy(gateway, request, priced, job_id, asked.refund_to, resumed=resumed, pubkey=pubkey, also=also)
@@ -303,34 +305,8 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web.StreamResponse:
-    """Server-sent events: the current state first, then each change, a comment every 15 s.
+    async def now() -> Moment:
+        seen = await view_of(gateway, job_id)
+        return Moment(json.dumps(seen.wire(), ensure_ascii=False), seen.updated_at)
 
-    Ends with the process, with its client, and when the database goes away: clients connect again by themselves.
-    """
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
-    with gateway.hub.watch(job_id) as changed, contextlib.suppress(*DATABASE_AWAY):
-        await response.prepare(request)
-        last = ""
-        while not gateway.stopping.is_set():
-            changed.clear()
-            view = await view_of(gateway, job_id)
-            text = json.dumps(view.wire(), ensure_ascii=False)
-            if text != last:
-                event_id = int(view.updated_at.timestamp() * 1_000_000)
-                await response.write(f"event: job\nid: {event_id}\ndata: {text}\n\n".encode())
-                last = text
-            await _change_or_heartbeat(gateway, changed, response)
-    return response
-
-
-async def _change_or_heartbeat(gateway: Gateway, changed: asyncio.Event, response: web.StreamResponse) -> None:
-    waits = {asyncio.create_task(changed.wait()), asyncio.create_task(gateway.stopping.wait())}
-    try:
-        done, _ = await asyncio.wait(waits, timeout=SSE_HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waits:
-            task.cancel()
-    if not done:
-        await response.write(b": still here\n\n")
+    return await stream(request, gateway, job_id, "job", now)

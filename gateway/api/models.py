@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, RootModel, StrictBool, StrictStr
 from pydantic.alias_generators import to_camel
 
 Sats = Annotated[int, Field(ge=0, strict=True, description="An amount in whole satoshi.")]
@@ -52,7 +52,7 @@ class ModelListView(OpenAiModel):
 
 
 class OpenAiErrorView(OpenAiModel):
-    """`error`: `message`, `type`, `code`; a 402 also has `missingSats` and an `invoice`."""
+    """`error`: `message`, `type`, `code`; a 402 also has an `invoice`, and `missingSats` or a `token`."""
 
     error: dict[str, Any]
 
@@ -74,7 +74,13 @@ class EstimateView(Model):
     )
 
 
-class JobRequest(EstimateRequest):
+class CappedRequest(EstimateRequest):
+    max_sats: Sats | None = Field(
+        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
+    )
+
+
+class JobRequest(CappedRequest):
     refund_to: StrictStr | None = Field(
         default=None,
         min_length=1,
@@ -182,10 +188,8 @@ class CreatedSessionView(SessionView):
     refund_key: str = Field(description="Names a destination for the rest. Keep it apart from the token.")
 
 
-class SessionWorkRequest(EstimateRequest):
-    max_sats: Sats | None = Field(
-        default=None, description="Refused if it may cost more; never charged more. Also as header X-Max-Sats."
-    )
+class SessionWorkRequest(CappedRequest):
+    """Runs now, paid from the balance."""
 
 
 class SessionResultView(Model):
@@ -272,6 +276,10 @@ class LnurlStatusView(Model):
     reason: str | None = None
 
 
+class WithdrawView(RootModel[WithdrawRequestView | LnurlStatusView]):
+    """What there is to fetch, or why there is nothing."""
+
+
 class RefundRetryView(Model):
     id: str
     job_id: str
@@ -334,6 +342,37 @@ class OperatorIdentityView(Model):
     operator_tier: str | None = None
     blocked: bool
     paid_sats: Sats
+
+
+class WebhookRequest(Model):
+    url: StrictStr = Field(max_length=2048, description="Where events are posted to; http or https.")
+    events: list[Annotated[StrictStr, Field(max_length=64)]] = Field(
+        default=["*"], min_length=1, max_length=50, description="Types as `job.complete`, or `job.*`, `refund.*`, `*`."
+    )
+
+
+class WebhookChange(Model):
+    url: StrictStr | None = Field(default=None, max_length=2048)
+    events: list[Annotated[StrictStr, Field(max_length=64)]] | None = Field(default=None, min_length=1, max_length=50)
+    enabled: StrictBool | None = None
+
+
+class WebhookView(Model):
+    id: str
+    url: str
+    events: list[str]
+    enabled: bool
+    disabled_reason: str | None = None
+    created_at: Time
+
+
+class CreatedWebhookView(WebhookView):
+    secret: str = Field(description="`whsec_…`: verify with any Standard Webhooks library. Not shown again.")
+
+
+class WebhookDeliveryView(Model):
+    id: str
+    state: Literal["pending"]
 
 
 class PageView(Model):

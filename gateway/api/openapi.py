@@ -38,6 +38,7 @@ def document(version: str, base_url: str) -> dict[str, Any]:
 _SECURITY_SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "The job's token."},
     "sessionToken": {"type": "http", "scheme": "bearer", "description": "The session's token."},
+    "l402": {"type": "http", "scheme": "l402", "description": "A paid token and its preimage: `<token>:<preimage>`."},
     "operatorKey": {"type": "http", "scheme": "bearer", "description": "BOLTWORKS_OPERATOR_KEY."},
     "preimage": {"type": "apiKey", "in": "header", "name": "X-Payment-Preimage"},
     "paymentRequest": {"type": "apiKey", "in": "header", "name": "X-Payment-Request"},
@@ -50,6 +51,8 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "job": [{"token": []}, {"preimage": [], "paymentRequest": []}],
     "identity": [{"identityToken": []}, {"nostr": []}],
     "session": [{"sessionToken": []}],
+    "owner": [{"sessionToken": []}, {"l402": []}],
+    "paid": [{"sessionToken": []}, {"l402": []}],
     "operator": [{"operatorKey": []}],
     "webhook": [{"webhookSignature": []}],
 }

@@ -42,7 +42,7 @@ def require_operator(request: web.Request) -> None:
         raise Problem(problems.CREDENTIAL_INVALID, "This is not the operator key.", headers=BEARER)
 
 
-def _actor(request: web.Request) -> Actor:
+def actor(request: web.Request) -> Actor:
     """After `require_operator`: the bearer of the key, and from where."""
     return Actor("key", address=client_address(request, request.app[GATEWAY].settings.trusted_proxies))
 
@@ -53,7 +53,7 @@ async def operator_topup(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     asked, _ = await read_model(request, TopupRequest)
     key = idempotency.checked_key(request.headers.get(idempotency.HEADER))
-    await topup(gateway.pool, _actor(request), asked.amount_sats, new_id() if key is None else f"key:{key}")
+    await topup(gateway.pool, actor(request), asked.amount_sats, new_id() if key is None else f"key:{key}")
     view: PoolView = await pool_view(gateway)
     return json_response(view.wire())
 
@@ -67,7 +67,7 @@ async def operator_identity(request: web.Request) -> web.Response:
     asked, _ = await read_model(request, IdentityChange)
     given = asked.model_fields_set
     change = Change(asked.tier, "tier" in given, asked.blocked, "blocked" in given)
-    row, _ = await set_identity(gateway.pool, gateway.rules, _actor(request), pubkey, change)
+    row, _ = await set_identity(gateway.pool, gateway.rules, actor(request), pubkey, change)
     tier, _ = grants.rank_of(row, gateway.rules)
     view = OperatorIdentityView(
         pubkey=pubkey,
@@ -84,7 +84,7 @@ async def operator_retry_refund(request: web.Request) -> web.Response:
     require_operator(request)
     gateway = request.app[GATEWAY]
     refund_id = request.match_info["id"]
-    row, _ = await retry_refund(gateway.pool, gateway.on_file_wake, _actor(request), refund_id)
+    row, _ = await retry_refund(gateway.pool, gateway.on_file_wake, actor(request), refund_id)
     view = RefundRetryView(
         id=refund_id, job_id=row["job_id"], amount_sats=row["amount_sats"], refund_to=row["refund_to"]
     )
@@ -94,32 +94,32 @@ async def operator_retry_refund(request: web.Request) -> web.Response:
 async def operator_reconciliation(request: web.Request) -> web.Response:
     """As `boltworks reconcile`: a node that does not answer is a report that says so."""
     require_operator(request)
-    report = await reconcile_now(request.app[GATEWAY], _actor(request))
+    report = await reconcile_now(request.app[GATEWAY], actor(request))
     return json_response(report.to_dict())
 
 
 async def operator_identities(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_identities)
+    return await list_page(request, _q.list_identities)
 
 
 async def operator_grants(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_grants)
+    return await list_page(request, _q.list_grants)
 
 
 async def operator_transfers(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_transfers)
+    return await list_page(request, _q.list_transfers)
 
 
 async def operator_jobs(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_jobs)
+    return await list_page(request, _q.list_jobs)
 
 
 async def operator_sessions(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_sessions)
+    return await list_page(request, _q.list_sessions)
 
 
 async def operator_refunds(request: web.Request) -> web.Response:
-    return await _page(request, _q.list_refunds)
+    return await list_page(request, _q.list_refunds)
 
 
 async def operator_balances(request: web.Request) -> web.Response:
@@ -130,7 +130,7 @@ async def operator_balances(request: web.Request) -> web.Response:
     return _rows(request, [{"account": code, "balanceMsat": msat} for code, msat in balances.items()], None)
 
 
-async def _page(request: web.Request, statement: str) -> web.Response:
+async def list_page(request: web.Request, statement: str) -> web.Response:
     """Cursor pagination: `after` is the `next` of the page before. CSV on `Accept: text/csv`."""
     require_operator(request)
     after = request.query.get("after")

@@ -10,12 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import problems as p
-from gateway.api import dust, identity, jobs, models, operator, sessions, system, v1, withdraw
+from gateway.api import dust, identity, jobs, models, operator, sessions, system, v1, webhooks, withdraw
 from gateway.problems import ProblemType
 from gateway.settlement import webhook
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Access = Literal["open", "job", "identity", "session", "operator", "webhook"]
+Access = Literal["open", "job", "identity", "session", "owner", "paid", "operator", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ _JOB = (
 _AWAY = (p.NODE_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _OPERATOR = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
 _SESSION = (p.CREDENTIAL_REQUIRED, p.CREDENTIAL_INVALID, p.DATABASE_UNAVAILABLE)
+_PAID = (*_SESSION, p.INVALID_REQUEST, p.PAYMENT_REQUIRED, p.TOO_MANY_INVOICES, p.NODE_UNAVAILABLE)
 _DESTINATION = (
     p.DESTINATION_INVALID,
     p.DESTINATION_EXPIRED,
@@ -92,6 +93,7 @@ ROUTES: tuple[Route, ...] = (
             *_IDEMPOTENT,
             *_DESTINATION,
             p.DESTINATION_ADDRESS_FORBIDDEN,
+            p.MAX_SATS_EXCEEDED,
             p.TOO_MANY_INVOICES,
             p.SLOWED,
             p.IDENTITY_INVALID,
@@ -180,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
         "/lnurl/withdraw/{k1}",
         withdraw.withdraw_request,
         "A wallet's first call (LUD-03) and its balance check (LUD-14). Errors are `status` ERROR with HTTP 200.",
-        models.WithdrawRequestView,
+        models.WithdrawView,
     ),
     Route(
         "GET",
@@ -215,7 +217,7 @@ ROUTES: tuple[Route, ...] = (
         sessions.get_session,
         "The session as it is now.",
         models.SessionView,
-        access="session",
+        access="owner",
         problems=_SESSION,
     ),
     Route(
@@ -243,23 +245,22 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/v1/models",
         v1.models,
-        "OpenAI-compatible: the models that are sold, for a session's token as API key.",
+        "OpenAI-compatible: the models that are sold, for a session's token as API key, or an L402 token.",
         models.ModelListView,
-        access="session",
-        problems=_SESSION,
+        access="paid",
+        problems=_PAID,
         errors=models.OpenAiErrorView,
     ),
     Route(
         "POST",
         "/v1/chat/completions",
         v1.chat_completions,
-        "OpenAI-compatible: a chat completion, streamed or not, paid from the session's balance.",
+        "OpenAI-compatible: a chat completion, streamed or not, paid from a session's balance or an L402 token's.",
         models.ChatView,
         body=models.ChatRequest,
-        access="session",
+        access="paid",
         problems=(
-            *_SESSION,
-            p.INVALID_REQUEST,
+            *_PAID,
             p.BODY_TOO_LARGE,
             p.UNKNOWN_MODEL,
             p.INVALID_INPUT,
@@ -291,7 +292,7 @@ ROUTES: tuple[Route, ...] = (
         "End the session: the rest is refunded. A destination needs the refundKey. The body may be empty.",
         models.SessionView,
         body=models.CloseRequest,
-        access="session",
+        access="owner",
         idempotent=True,
         problems=(
             *_BODY,
@@ -313,7 +314,7 @@ ROUTES: tuple[Route, ...] = (
         sessions.session_statement,
         "Every payment, request and refund, numbered, with the balance after it. Pages by `after` and `limit`.",
         models.StatementView,
-        access="session",
+        access="owner",
         problems=(p.INVALID_REQUEST, *_SESSION),
     ),
     Route("GET", "/api/works", system.works, "The catalogue.", models.WorksView),
@@ -394,6 +395,38 @@ ROUTES: tuple[Route, ...] = (
         access="operator",
         problems=_OPERATOR,
     ),
+    Route(
+        "POST",
+        "/api/operator/webhooks",
+        webhooks.operator_create_webhook,
+        "Tell an address of jobs and refunds (Standard Webhooks, at least once).",
+        models.CreatedWebhookView,
+        status=201,
+        body=models.WebhookRequest,
+        access="operator",
+        idempotent=True,
+        problems=(*_BODY, *_IDEMPOTENT, *_OPERATOR),
+    ),
+    Route(
+        "PUT",
+        "/api/operator/webhooks/{id}",
+        webhooks.operator_change_webhook,
+        "Change an address, what it is told, or whether it is told at all. What is not given stays.",
+        models.WebhookView,
+        body=models.WebhookChange,
+        access="operator",
+        problems=(*_BODY, *_OPERATOR, p.WEBHOOK_NOT_FOUND),
+    ),
+    Route(
+        "POST",
+        "/api/operator/webhooks/deliveries/{id}/redeliver",
+        webhooks.operator_redeliver,
+        "Tell an event again.",
+        models.WebhookDeliveryView,
+        status=202,
+        access="operator",
+        problems=(*_OPERATOR, p.WEBHOOK_NOT_FOUND),
+    ),
     *(
         Route(
             "GET",
@@ -411,6 +444,8 @@ ROUTES: tuple[Route, ...] = (
             ("jobs", operator.operator_jobs, "All jobs, newest first."),
             ("sessions", operator.operator_sessions, "All sessions, newest first."),
             ("refunds", operator.operator_refunds, "All refunds, newest first."),
+            ("webhooks", webhooks.operator_webhooks, "Who is told of events."),
+            ("webhooks/deliveries", webhooks.operator_webhook_deliveries, "What was told, or is to be; newest first."),
             ("balances", operator.operator_balances, "Every account on its normal side."),
         )
     ),

@@ -11,16 +11,16 @@ from typing import Any
 from aiohttp import web
 
 from gateway import problems
-from gateway.api.access import require_session
 from gateway.api.body import parse_json, read_raw
+from gateway.api.l402 import PaidBy, Unpaid, challenged, payer_of
 from gateway.api.models import SessionResultView
-from gateway.api.sessions import header_cap, order, refuse_work
+from gateway.api.session_calls import order
+from gateway.api.sessions import refuse_work
 from gateway.catalogue.model import OpenAiWork
 from gateway.context import GATEWAY
 from gateway.ids import new_id
 from gateway.jobs.price import Priced
 from gateway.problems import Problem
-from gateway.sessions.decisions import lowest_cap
 from gateway.v1.chat import Chat
 from gateway.v1.question import Question, read_question
 from gateway.v1.upstream import Upstream
@@ -49,7 +49,9 @@ def error_response(problem: Problem) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    await require_session(gateway, request)
+    payer = await payer_of(request)
+    if isinstance(payer, Unpaid):
+        raise await challenged(request, gateway.settings.l402_sats, payer.why)
     offered = [
         {"id": entry.name, "object": "model", "created": 0, "owned_by": "boltworks"}
         for entry in gateway.catalogue.works
@@ -60,21 +62,29 @@ async def models(request: web.Request) -> web.Response:
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
-    session = await require_session(gateway, request)
+    payer = await payer_of(request)
     question = read_question(gateway.catalogue, parse_json(await read_raw(request)))
     priced = Priced(question.entry, question.body, question.estimate_sats)
-    refuse_work(priced, lowest_cap(question.max_sats, header_cap(request)))
-    chat = _chat(request, session["id"], priced, question)
+    refuse_work(request, priced, question.max_sats)
+    if isinstance(payer, Unpaid):
+        raise await challenged(request, priced.estimate_sats, payer.why)
+    chat = _chat(request, payer, priced, question)
     chat.start()
-    return await (_streamed(request, chat) if question.streams else _whole(chat))
+    try:
+        return await (_streamed(request, chat) if question.streams else _whole(chat))
+    except Problem as problem:
+        if payer.is_l402 and problem.type is problems.BALANCE_TOO_LOW:
+            raise await challenged(request, priced.estimate_sats, problem.detail) from None
+        raise
 
 
-def _chat(request: web.Request, session_id: str, priced: Priced, question: Question) -> Chat:
+def _chat(request: web.Request, payer: PaidBy, priced: Priced, question: Question) -> Chat:
     gateway = request.app[GATEWAY]
     worker = gateway.workers.get(question.entry.name)
     if not isinstance(worker, OpenAiWorker):
         raise TypeError(f"{question.entry.name} has no openai worker")
-    return Chat(gateway, order(request, session_id, new_id(), priced), question, Upstream(worker))
+    asked = order(request, payer.session["id"], new_id(), priced, spend_sats=payer.spend_sats, room=not payer.is_l402)
+    return Chat(gateway, asked, question, Upstream(worker))
 
 
 async def _whole(chat: Chat) -> web.Response:

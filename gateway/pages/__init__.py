@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.pages import demo_wallet, docs, errors, job, login, operator, pool, rendering, start
+from gateway.pages import (
+    demo_wallet,
+    docs,
+    errors,
+    find,
+    job,
+    login,
+    operator,
+    pool,
+    rendering,
+    session,
+    session_open,
+    start,
+)
 
 __all__ = ["add_pages"]
 
@@ -34,9 +47,26 @@ def add_pages(app: web.Application) -> None:
     ):
         add.add_post(path, page(action))
         add.add_get(path, page(job.go_to_job))
+    add.add_get("/sessions", page(session_open.show))
+    add.add_post("/sessions", page(session_open.open_one))
+    add.add_get("/sessions/{id}", page(session.show))
+    add.add_get("/sessions/{id}/fragment", page(session.fragment))
+    add.add_get("/sessions/{id}/events", session.events, allow_head=False)
+    add.add_get("/sessions/{id}/result", page(session.result))
+    for path, action in (
+        ("/sessions/{id}/topup", session.top_up),
+        ("/sessions/{id}/request", session.try_request),
+        ("/sessions/{id}/close", session.close),
+        ("/sessions/{id}/demo-pay", session.demo_pay),
+        ("/sessions/{id}/demo-refund", session.demo_refund),
+    ):
+        add.add_post(path, page(action))
+        add.add_get(path, page(session.go_to_session))
     for path, action in (("/login", login.login), ("/logout", login.logout)):
         add.add_post(path, page(action))
         add.add_get(path, page(start.go_to_start))
+    add.add_get("/find", page(find.show))
+    add.add_post("/find", page(find.find_job))
     add.add_get("/pool", page(pool.show))
     add.add_get("/docs", page(docs.show))
     add.add_get("/static/{file}", rendering.static)

@@ -100,7 +100,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def problem_page(request: web.Request, problem: Problem) -> web.Response:
-    job_id = request.match_info.get("id")
+    job_id = request.match_info.get("id") if request.path.startswith("/jobs/") else None
     known_job = job_id if problem.type not in (problems.JOB_NOT_FOUND, problems.NOT_FOUND) else None
     locked = problem.type in (problems.CREDENTIAL_REQUIRED, problems.CREDENTIAL_INVALID)
     context = {

@@ -13,6 +13,7 @@ from gateway.api.jobs import UNPAID, cancel, refund, stream_job, view_of
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
+from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.errors import problem_of
 from gateway.pages.posted import read_form
@@ -28,8 +29,6 @@ from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 COOKIE = "boltworks_job"
-COOKIE_AGE_S = 400 * 86_400
-"""The longest that browsers keep: what is owed back waits for ever."""
 FRAGMENT = "X-Fragment"
 """Sent by the page's script, and answered, when only the page's main part is wanted."""
 
@@ -48,15 +47,7 @@ NO_ERROR = FormError("", "", "", 200)
 
 
 def give_cookie(response: web.StreamResponse, gateway: Gateway, job_id: str, token: str) -> None:
-    response.set_cookie(
-        COOKIE,
-        token,
-        path=f"/jobs/{job_id}",
-        max_age=COOKIE_AGE_S,
-        httponly=True,
-        samesite="Lax",
-        secure=gateway.settings.base_url.startswith("https://"),
-    )
+    give_key(response, gateway, COOKIE, f"/jobs/{job_id}", token)
 
 
 async def show(request: web.Request) -> web.Response:

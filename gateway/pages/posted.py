@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from aiohttp import web
@@ -36,3 +37,14 @@ async def read_form(request: web.Request) -> dict[str, str]:
             raise Problem(problems.INVALID_REQUEST, "The text holds a character that can not be kept.")
         typed[name] = value
     return typed
+
+
+MAX_SATS = 100_000_000
+
+
+def sats_of(text: str) -> int:
+    """An amount that a person typed; thousands may be parted. Pure. Raises Problem."""
+    digits = re.sub(r"[\s,._'’]", "", text)
+    if not re.fullmatch("[0-9]{1,9}", digits) or not 1 <= int(digits) <= MAX_SATS:
+        raise Problem(problems.INVALID_REQUEST, f"Give a whole number of sats, from 1 to {MAX_SATS:,}.")
+    return int(digits)

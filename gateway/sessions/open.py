@@ -40,6 +40,8 @@ class NewSession:
     client_address: ClientAddress
     pubkey: str | None
     memo: str
+    is_l402: bool = False
+    """Opened by a challenge: its token is a macaroon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ async def store(conn: Connection, new: NewSession, limits: InvoiceLimits, also: 
         new.client_address,
         new.deposit_sats,
         new.refund_to,
+        new.is_l402,
     )
     return await plan(conn, Payer(new.id, new.client_address, new.memo, limits), Entry.DEPOSIT, new.deposit_sats)
 

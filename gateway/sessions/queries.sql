@@ -5,9 +5,12 @@ select id, state, pubkey, refund_to from sessions where id = $1 for no key updat
 -- name: of_token
 select id, state, pubkey, refund_key_hash from sessions where token_hash = $1
 
+-- name: keys
+select token_hash, refund_key_hash from sessions where id = $1 and not is_l402
+
 -- name: insert_session
-insert into sessions (id, token_hash, refund_key_hash, pubkey, client_address, deposit_sats, refund_to)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into sessions (id, token_hash, refund_key_hash, pubkey, client_address, deposit_sats, refund_to, is_l402)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: insert_invoice
 -- The preimage is stored first: an answer of LND that is lost can be asked for again. No row: the address has as many
@@ -77,6 +80,12 @@ left join lateral (
     order by created_at desc limit 1
 ) as invoice on true
 where session.id = $1
+
+-- name: spent_msat
+-- All that was charged, and what is held for requests that run. Under the session's lock.
+select coalesce(-sum(change_msat) filter (where kind = 'request'), 0)::bigint
+       + coalesce((select balance_msat from accounts where code = 'held:' || $1), 0)
+from session_entries where session_id = $1
 
 -- name: insert_request
 insert into session_requests (id, session_id, work, request_hash, pubkey, client_address, serve, estimate_sats,
@@ -151,6 +160,13 @@ update sessions set state = 'expired', updated_at = now()
 where id = $1 and state = 'active' and last_used_at < now() - make_interval(days => $2)
   and not exists (select from session_requests where session_id = $1 and state = 'running')
 returning id
+
+-- name: last_request
+-- What the session's page shows; the result is kept for a day.
+select * from session_requests where session_id = $1 order by created_at desc, id desc limit 1
+
+-- name: last_number
+select coalesce(max(number), 0) from session_entries where session_id = $1
 
 -- name: totals
 -- paid in = charged + owed back + what is left, but for what is below a sat.

@@ -42,6 +42,8 @@ class Asked:
     owner: str
     lease_s: float
     payer: Payer
+    spend_sats: int | None = None
+    """The most that may be charged to the session in all; None: all that it has."""
 
     @property
     def estimate_sats(self) -> int:
@@ -72,6 +74,7 @@ async def begin(pool: Pool, asked: Asked, rules: Rules) -> Uncovered | None:
         refuse_inactive(session["state"] if session else SessionState.EXPIRED)
         if await conn.fetchval(_q.session_of_request, asked.id) is not None:
             raise still_running()  # the same Idempotency-Key a second time, while the first call was under way
+        await _refuse_overspent(conn, asked)
         pubkey = session["pubkey"] if session else None
         await _refuse_slowed(conn, asked, pubkey)
         kept = await book.kept_balances(conn, [transfers.available(asked.session_id)])
@@ -111,6 +114,15 @@ def refuse_inactive(state: str) -> None:
         raise Problem(problems.SESSION_NOT_ACTIVE, "Pay its deposit first.", {"state": state})
     if state != SessionState.ACTIVE:
         raise Problem(problems.SESSION_NOT_ACTIVE, f"It is {state}: open a new one.", {"state": state})
+
+
+async def _refuse_overspent(conn: Connection, asked: Asked) -> None:
+    """A token that was handed on with less than the session has. Raises Problem."""
+    if asked.spend_sats is None:
+        return
+    spent_msat = await conn.fetchval(_q.spent_msat, asked.session_id)
+    if spent_msat + sats_to_msat(asked.estimate_sats) > sats_to_msat(asked.spend_sats):
+        raise Problem(problems.BALANCE_TOO_LOW, f"The token is worth {asked.spend_sats} sats in all.")
 
 
 async def _refuse_slowed(conn: Connection, asked: Asked, pubkey: str | None) -> None:

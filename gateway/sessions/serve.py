@@ -63,6 +63,7 @@ async def serve_run(gateway: Gateway, asked: Asked, run: Callable[[], Awaitable[
     uncovered = await request.begin(gateway.pool, asked, gateway.rules)
     if uncovered is not None:
         raise await _not_covered(gateway, asked, uncovered)
+    gateway.hub.tell(asked.session_id)
     ending = await _run(gateway, run)
     share = gateway.catalogue.pool.share_of_revenue
     try:
@@ -73,6 +74,7 @@ async def serve_run(gateway: Gateway, asked: Asked, run: Callable[[], Awaitable[
         raise Problem(problems.DATABASE_UNAVAILABLE, "The gateway stops. Nothing will be charged.") from None
     if state is SessionState.CLOSING:
         gateway.session_wake.set()
+    gateway.hub.tell(asked.session_id)
     end = ("complete" if isinstance(ending, Done) else "failed") if state is not None else "late"
     gateway.metrics.works.labels(asked.priced.entry.name, end).inc()
     log.info("request ended: %s", end, extra={"request_id": asked.id, "work": asked.priced.entry.name})

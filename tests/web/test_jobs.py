@@ -101,6 +101,30 @@ async def test_a_bad_refund_destination_is_refused_before_anything_is_written(
     assert await rows(web) == 0
 
 
+@pytest.mark.parametrize(
+    ("work", "body_sats", "header", "status", "code"),
+    [
+        ("echo", 100, None, 201, None),
+        ("echo", None, "100", 201, None),
+        ("echo", 99, None, 422, "max_sats_exceeded"),
+        ("echo", 100, "99", 422, "max_sats_exceeded"),
+        ("echo", 99, "100", 422, "max_sats_exceeded"),
+        ("looked-at", 109, None, 422, "max_sats_exceeded"),  # 100 and the fee of the look, 10
+        ("looked-at", 110, None, 201, None),
+        ("echo", None, "-1", 400, "invalid_request"),
+        ("echo", None, "99.5", 400, "invalid_request"),
+    ],
+)
+async def test_what_may_cost_more_than_allowed_is_refused_beforehand(
+    web: Web, work: str, body_sats: int | None, header: str | None, status: int, code: str | None
+) -> None:
+    body = {"work": work, "input": {}} | ({} if body_sats is None else {"maxSats": body_sats})
+    headers = {} if header is None else {"X-Max-Sats": header}
+    answer = await web.call("POST", "/api/jobs", body, headers=headers)
+    assert (answer[0], answer[1].get("code")) == (status, code)
+    assert await web.gateway.pool.fetchval("select count(*) from jobs") == (status == 201)
+
+
 async def test_the_job_is_as_the_contract_says(web: Web) -> None:
     job = await web.buy("echo", {"a": 1})
     assert job["state"] == "awaiting_work_payment"

@@ -3,106 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
-from aiohttp import web as server
-from aiohttp.test_utils import TestServer
 
-from gateway.catalogue import load_catalogue
-from gateway.catalogue.model import Catalogue
-from gateway.work import build_workers
+from tests.loud_model import LoudModelServer, loud_model_server, sell
 from tests.web.conftest import Web
-
-PRICE = "price = { per_1k_input_tokens_sats = 1000, per_1k_output_tokens_sats = 1000, max_output_tokens = 10 }"
-"""A sat a token: what it cost can be read off."""
-
-
-WRONG_CHOICES: dict[str, Any] = {
-    "only a role": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}],
-    "choices are a number": 5,
-    "a delta is a word": [{"index": 0, "delta": "hello", "message": "hello"}],
-    "a word": [{"index": 0, "delta": {"content": "SAY "}, "finish_reason": None}],
-}
-"""What it says before it hangs up; `silent` says nothing and ends in good order."""
-
-
-@dataclass
-class LoudModelServer:
-    """Answers with the last message in capitals, a word a chunk, a token a word; `hold` stops it after the first."""
-
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    status: int = 200
-    hold: asyncio.Event | None = None
-    goes_wrong: str = ""
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def chat(self, request: server.Request) -> server.StreamResponse:
-        body = await request.json()
-        self.asked.append(body)
-        if self.status != 200:
-            return server.json_response({"error": {"message": "down"}}, status=self.status)
-        said = body["messages"][-1]["content"]
-        text = said if isinstance(said, str) else " ".join(part.get("text", "") for part in said)
-        words = text.upper().split()[: body["max_tokens"]]
-        usage = {"prompt_tokens": 2, "completion_tokens": len(words), "total_tokens": 2 + len(words)}
-        frame = {"id": "chat-1", "created": 1, "model": body["model"]}
-        if not body["stream"]:
-            if self.goes_wrong:
-                return server.json_response({**frame, "choices": WRONG_CHOICES.get(self.goes_wrong, [])})
-            choice = {"index": 0, "message": self._message(body, words), "finish_reason": "stop"}
-            return server.json_response({**frame, "object": "chat.completion", "choices": [choice], "usage": usage})
-        return await self._stream(request, frame, words, usage)
-
-    def _message(self, body: dict[str, Any], words: list[str]) -> dict[str, Any]:
-        if body.get("tools"):
-            call = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
-            return {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{"id": "1", "type": "function", "function": call}],
-            }
-        return {"role": "assistant", "content": " ".join(words)}
-
-    async def _stream(
-        self, request: server.Request, frame: dict[str, Any], words: list[str], usage: dict[str, int]
-    ) -> server.StreamResponse:
-        response = server.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        if self.goes_wrong:
-            return await self._go_wrong(request, response, frame)
-        for number, word in enumerate(words):
-            choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
-            await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [choice]})
-            if number == 0 and self.hold is not None:
-                self.started.set()
-                await self.hold.wait()
-        last = {"index": 0, "delta": {}, "finish_reason": "stop"}
-        await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [last]})
-        await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-        await response.write(b"data: [DONE]\n\n")
-        return response
-
-    async def _go_wrong(
-        self, request: server.Request, response: server.StreamResponse, frame: dict[str, Any]
-    ) -> server.StreamResponse:
-        if self.goes_wrong == "silent":
-            await response.write(b"data: [DONE]\n\n")
-            return response
-        choices = WRONG_CHOICES[self.goes_wrong]
-        await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": choices})
-        assert request.transport is not None
-        request.transport.close()
-        return response
-
-    async def _send(self, response: server.StreamResponse, chunk: dict[str, Any]) -> None:
-        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
 
 @dataclass
@@ -124,11 +35,8 @@ class Model:
 
 @pytest_asyncio.fixture
 async def model(web: Web) -> AsyncIterator[Model]:
-    upstream = LoudModelServer()
-    app = server.Application()
-    app.router.add_post("/v1/chat/completions", upstream.chat)
-    async with TestServer(app) as listening:
-        _sell(web, str(listening.make_url("/v1")))
+    async with loud_model_server() as upstream:
+        sell(web.gateway, upstream.url)
         status, session = await web.call("POST", "/api/sessions", {"depositSats": 1000})
         assert status == 201, session
         web.pay(session)
@@ -139,19 +47,6 @@ async def model(web: Web) -> AsyncIterator[Model]:
                     break
                 await asyncio.sleep(0.02)
         yield Model(web, upstream, session)
-        if upstream.hold is not None:
-            upstream.hold.set()
-
-
-def _sell(web: Web, base_url: str) -> None:
-    """One more work in the gateway's catalogue."""
-    path = web.gateway.settings.config
-    assert path is not None
-    entry = f'[[work]]\nname = "loud"\nworker = "openai"\nbase_url = "{base_url}"\nmodel = "loud-1"\n{PRICE}\n'
-    path.write_text(path.read_text() + entry)
-    catalogue: Catalogue = load_catalogue(path)
-    secret = web.gateway.settings.worker_secret.get_secret_value()
-    web.gateway.catalogue, web.gateway.workers = catalogue, build_workers(catalogue, web.gateway.session, secret)
 
 
 HELLO: list[Any] = [{"role": "user", "content": "say hello to me"}]

@@ -28,6 +28,7 @@ from gateway.pages.result import shown
 from gateway.pages.story import story
 from gateway.pages.words import words_for
 from gateway.problems import ALL, Problem
+from lightning import bolt11
 from lightning.fake import FakeNode
 from tests.web import free_tier
 from tests.web.conftest import Web
@@ -502,6 +503,53 @@ async def test_a_reloaded_form_address_leads_back(browser: Browser) -> None:
         assert (page.status, page.headers["Location"]) == (303, path)
     for form in ("/estimate", "/jobs"):
         assert (await browser.get(form)).headers["Location"] == "/"
+
+
+async def payment_of(web: Web, path: str) -> tuple[str, str]:
+    """What the payer's wallet remembers: invoice and preimage."""
+    row = await web.gateway.pool.fetchrow(
+        "select payment_request, preimage from invoices where job_id = $1", path.rpartition("/")[2]
+    )
+    assert row is not None
+    return row["payment_request"], bytes(row["preimage"]).hex()
+
+
+async def test_a_lost_job_is_found_by_its_payment(web: Web, browser: Browser, stranger: Browser) -> None:
+    path = await browser.bought()
+    await pay(web, path)
+    await until(browser, path, "Done")
+    invoice, preimage = await payment_of(web, path)
+    assert "Find my job" in (await stranger.get("/find")).text
+    assert (await stranger.get(path)).status == 401
+    found = await stranger.post("/find", {"invoice": f" lightning:{invoice.upper()} ", "preimage": preimage.upper()})
+    assert (found.status, found.headers["Location"]) == (303, path)
+    assert "Done" in (await stranger.get(path)).text
+
+
+@pytest.mark.parametrize("wrong", ["unpaid", "no invoice", "no preimage", "another's", "hash", "nothing"])
+async def test_half_a_proof_finds_nothing(web: Web, browser: Browser, stranger: Browser, wrong: str) -> None:
+    path = await browser.bought()
+    invoice, preimage = await payment_of(web, path)
+    if wrong != "unpaid":
+        await pay(web, path)
+        await until(browser, path, "Done")
+    other_path = await browser.bought()
+    await pay(web, other_path)
+    await until(browser, other_path, "Done")
+    other_invoice, _ = await payment_of(web, other_path)
+    forms_of = {
+        "unpaid": {"invoice": invoice, "preimage": preimage},
+        "no invoice": {"invoice": "", "preimage": preimage},
+        "no preimage": {"invoice": invoice, "preimage": ""},
+        "another's": {"invoice": other_invoice, "preimage": preimage},
+        "hash": {"invoice": invoice, "preimage": bolt11.read(invoice).payment_hash.hex()},
+        "nothing": {},
+    }
+    page = await stranger.post("/find", forms_of[wrong])
+    assert (page.status, page.cookies) == (404, {})
+    assert "No paid job fits these two" in page.text
+    assert preimage not in page.text
+    assert (await stranger.get(path)).status == 401
 
 
 @pytest.mark.parametrize("fault", [ConnectionRefusedError("down"), TimeoutError()])

@@ -20,6 +20,7 @@ from gateway.operator import books, identities
 from gateway.operator.identities import Change, set_identity
 from gateway.operator.pool import topup
 from gateway.operator.refunds import decide_frozen, find_refund, frozen_attempt, retry_refund, why_not
+from gateway.operator.webhooks import redeliver
 from gateway.pages.operator.access import FORM, actor_of, show, to
 from gateway.pages.operator.said import after, said
 from gateway.pages.rendering import sats
@@ -152,6 +153,12 @@ def verdict_of(form: Mapping[str, str]) -> WasPaid | WasNotPaid:
     if not re.fullmatch("[0-9]{1,15}", fee_msat):
         raise Problem(problems.INVALID_BODY, "The routing fee is a whole number of msat.")
     return WasPaid(bytes.fromhex(preimage), int(fee_msat))
+
+
+async def tell_again(request: web.Request) -> web.Response:
+    """An event to an integrator: it moves no money, so it is not asked about first. Raises Problem (404)."""
+    logged = await redeliver(request.app[GATEWAY].pool, actor_of(request), request.match_info["id"])
+    return to(after("/operator/deliveries", logged))
 
 
 async def identity_page(request: web.Request) -> web.Response:

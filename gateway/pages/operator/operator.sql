@@ -132,6 +132,33 @@ where ($1::text is null or transfer.id < $1::text::bigint)
        or transfer.credit in ('holding:' || $4, 'available:' || $4, 'held:' || $4))
 order by transfer.id desc limit $2
 
+-- name: list_webhooks
+select endpoint.id as cursor, endpoint.id, endpoint.url, array_to_string(endpoint.events, ', ') as events,
+       case when endpoint.enabled then 'on' else 'off' end as state,
+       (select count(*) from webhook_deliveries waits where waits.endpoint_id = endpoint.id and waits.state = 'pending')
+           as waiting,
+       endpoint.disabled_reason as reason, endpoint.created_at
+from webhook_endpoints endpoint
+where ($1::text is null or endpoint.id > $1)
+  and ($3::text is null or endpoint.enabled = ($3 = 'on'))
+  and ($4::text is null or endpoint.id = $4)
+order by endpoint.id limit $2
+
+-- name: list_deliveries
+select delivery.id as cursor, delivery.id, event.type, delivery.state, delivery.attempts, delivery.last_status,
+       delivery.last_error as reason,
+       coalesce(event.body #>> '{data,jobId}', event.body #>> '{data,sessionId}') as owner,
+       case when event.body #>> '{data,jobId}' is not null then 'job' else 'session' end as of,
+       case delivery.state when 'pending' then delivery.next_attempt_at end as next_attempt_at,
+       delivery.state <> 'pending' as again, delivery.created_at
+from webhook_deliveries delivery join webhook_events event on event.id = delivery.event_id
+where ($1::text is null or (delivery.created_at, delivery.id)
+       < (select before.created_at, before.id from webhook_deliveries before where before.id = $1))
+  and ($3::text is null or delivery.state = $3)
+  and ($4::text is null or $4 in (delivery.id, delivery.endpoint_id, delivery.event_id, event.body #>> '{data,jobId}',
+                                  event.body #>> '{data,sessionId}'))
+order by delivery.created_at desc, delivery.id desc limit $2
+
 -- name: list_actions
 select act.id::text as cursor, act.id, act.action, act.subject, act.said, act.outcome, act.problem,
        case act.who when 'session' then act.session_id else act.who end as who, host(act.client_address) as address,

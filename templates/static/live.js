@@ -1,8 +1,8 @@
-// The job's page follows the job by itself. Everything here is also there without it, after a reload.
+// A page follows its job or session by itself. Everything here is also there without it, after a reload.
 "use strict";
 
 (() => {
-  const root = document.getElementById("job");
+  const root = document.querySelector("[data-live]");
   const live = document.getElementById("live");
   const offline = document.getElementById("offline");
   const url = root.dataset.url;
@@ -97,7 +97,7 @@
       failures = 0;
       if (!offline.hidden) refresh();
     });
-    source.addEventListener("job", (event) => {
+    source.addEventListener(root.dataset.live, (event) => {
       if (event.data === lastEvent && offline.hidden) return;
       lastEvent = event.data;
       refresh();
@@ -154,7 +154,7 @@
     setTimeout(() => (button.textContent = label), 2000);
   };
 
-  root.addEventListener("click", (event) => {
+  document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");
     if (button) copy(button);
   });
@@ -168,9 +168,19 @@
   };
 
   const enhance = () => {
-    for (const part of root.querySelectorAll(".needs-script")) part.hidden = false;
+    for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
     countDown();
   };
+
+  // A form that is sent as any other, and takes its time: said once, sent once.
+  for (const form of document.querySelectorAll("form[data-busy]")) {
+    form.addEventListener("submit", (event) => {
+      const button = form.querySelector("button");
+      if (button.ariaDisabled === "true") return event.preventDefault();
+      button.ariaDisabled = "true";
+      button.textContent = live.textContent = form.dataset.busy;
+    });
+  }
 
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();

@@ -1,0 +1,89 @@
+"""`/sessions`: open a prepaid balance, once for each form."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway import idempotency, problems
+from gateway.api.models import SessionRequest
+from gateway.api.session_calls import check_refund_to, open_session, refund_key, session_token
+from gateway.context import GATEWAY, Gateway
+from gateway.pages.cookies import give_key
+from gateway.pages.errors import problem_of
+from gateway.pages.login import page_identity
+from gateway.pages.posted import read_form, sats_of
+from gateway.pages.rendering import render
+from gateway.pages.session import KEY_COOKIE, TOKEN_COOKIE
+from gateway.pages.words import one_line
+from gateway.problems import Problem
+from ledger.database import DATABASE_AWAY
+from lightning.types import NodeUnavailable
+
+SCOPE = "POST /sessions page"
+SUGGESTED_SATS = (1_000, 5_000, 20_000)
+
+
+async def show(request: web.Request) -> web.Response:
+    return _page(request, {}, _new_key())
+
+
+async def open_one(request: web.Request) -> web.Response:
+    """Opens it, gives its keys to this browser, goes to its page."""
+    gateway = request.app[GATEWAY]
+    typed = await read_form(request)
+    key = typed.get("key", "")
+    try:
+        session_id = await _open_once(request, gateway, _asked(typed), key)
+    except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
+        problem = problem_of(error)
+        spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
+        notice = "This form opened a balance before. Open another one now." if spent else one_line(problem)
+        return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
+    response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
+    for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):
+        give_key(response, gateway, name, f"/sessions/{session_id}", secret(gateway, session_id))
+    return response
+
+
+def _asked(typed: Mapping[str, str]) -> SessionRequest:
+    """Raises Problem."""
+    refund_to = typed.get("refund_to", "").strip()[:4096] or None
+    return SessionRequest(deposit_sats=sats_of(typed.get("deposit", "")), refund_to=refund_to)
+
+
+async def _open_once(request: web.Request, gateway: Gateway, asked: SessionRequest, key: str) -> str:
+    """The session's id, the same one for the same form. Raises Problem, NodeUnavailable."""
+    await check_refund_to(gateway, asked.refund_to)
+    claimed = await idempotency.claim(
+        gateway.pool,
+        scope=SCOPE,
+        key=idempotency.checked_key(key) or "",
+        body=json.dumps([asked.deposit_sats, asked.refund_to]).encode(),
+        lease_s=gateway.settings.lease_s,
+    )
+    if isinstance(claimed, idempotency.Replay):
+        return claimed.resource_id
+    try:
+        pubkey, session_id = await page_identity(gateway, request), claimed.resource_id
+        await open_session(request, gateway, asked, session_id, resumed=claimed.resumed, pubkey=pubkey)
+        await idempotency.finish(gateway.pool, claimed, 303, {"id": session_id})
+    except BaseException:
+        await asyncio.shield(idempotency.release(gateway.pool, claimed))
+        raise
+    return claimed.resource_id
+
+
+def _new_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _page(
+    request: web.Request, typed: Mapping[str, str], key: str, notice: str = "", status: int = 200
+) -> web.Response:
+    context = {"typed": typed, "key": key, "notice": notice, "suggested": SUGGESTED_SATS}
+    return render(request, "session_open.html", context, status=status)
