@@ -30,6 +30,7 @@ MONEY = {
     "on_file": ("gateway.refunds.on_file", "OnFile._claim"),
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
+    "send_group": ("gateway.refunds.executor", "RefundExecutor._count_sends"),
 }
 SESSIONS = {
     "begin": ("gateway.sessions.request", "begin"),

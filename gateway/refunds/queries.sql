@@ -55,10 +55,10 @@ from refund_attempts where fee_day = (now() at time zone 'utc')::date and fee_co
 -- One send after another is counted, in all processes, so that the cap on what is in flight holds.
 select pg_advisory_xact_lock($1)
 
--- name: in_flight_sats
--- What other attempts have sent and not heard the end of.
-select coalesce(sum(amount_sats), 0)::bigint from refund_attempts
-where state = 'unfinished' and sends > failed_sends and id <> $1
+-- name: in_flight
+-- What was sent and has not been heard the end of, and which of these attempts are among it.
+select coalesce(sum(amount_sats), 0)::bigint as sats, coalesce(array_agg(id) filter (where id = any($1)), '{}') as ids
+from refund_attempts where state = 'unfinished' and sends > failed_sends
 
 -- name: claim_refunds
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
