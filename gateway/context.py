@@ -10,8 +10,11 @@ import aiohttp
 from aiohttp import web
 
 from gateway.catalogue import Catalogue
+from gateway.execution.queue import enqueue_all
 from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
 from gateway.jobs.open_invoices import OpenInvoices
+from gateway.jobs.settle import Settlement
+from gateway.jobs.settle_group import settle_group
 from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.destination import DestinationRules
@@ -23,6 +26,7 @@ from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
 from ledger.groups import Groups
 from lightning.node import Node
+from lightning.types import Invoice
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class Gateway:
     open_invoices: OpenInvoices = field(default_factory=OpenInvoices)
     rules: Rules = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
+    settlements: Groups[Invoice, Settlement] = field(init=False)
     session_runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +57,11 @@ class Gateway:
         async def create(conn: Connection, creations: Sequence[Creation]) -> list[Sale]:
             return await create_group(conn, creations, rules)
 
+        async def settle(conn: Connection, invoices: Sequence[Invoice]) -> list[Settlement]:
+            return await settle_group(conn, invoices, enqueue_all)
+
         self.sales = Groups(self.pool, create)
+        self.settlements = Groups(self.pool, settle)
         self.session_runs = Runs(self.settings.concurrent_works)
 
     @property

@@ -50,7 +50,7 @@ async def _no_reset(connection: Any) -> None:
     """Whoever listens or takes an advisory lock undoes it itself: a round trip less for every statement."""
 
 
-_ARRAYS = ("text", "bytea", "bigint", "int", "jsonb", "inet")
+_ARRAYS = ("text", "bytea", "bigint", "int", "jsonb", "inet", "timestamptz", "interval", "float8")
 
 
 async def _know_arrays(connection: Any) -> None:

@@ -103,7 +103,9 @@ select preimage, payment_request from invoices where job_id = $1 and state = 'se
 
 -- name: invoice_of_hash
 -- Which job or session an invoice belongs to, before anything is locked (locks go job first).
-select job_id, session_id, state, purpose from invoices where payment_hash = $1
+select invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, job.serve
+from invoices invoice left join jobs job on job.id = invoice.job_id
+where invoice.payment_hash = $1
 
 -- name: lock_job
 select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,
@@ -116,6 +118,27 @@ select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pub
        job.client_address, invoice.amount_msat, invoice.purpose
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
+
+-- name: lock_jobs_of_invoices
+-- As lock_job_of_invoice, for a group; locked in the order of their ids.
+select invoice.payment_hash, invoice.amount_msat, invoice.purpose, job.id, job.state, job.serve
+from invoices invoice join jobs job on job.id = invoice.job_id
+where invoice.payment_hash = any($1::bytea[]) order by job.id for no key update of job
+
+-- name: settle_invoices
+-- As settle_invoice, for a group.
+update invoices invoice set state = 'settled', amount_paid_msat = settled.paid_msat,
+    settle_index = settled.settle_index, settled_at = settled.at,
+    payment_request = coalesce(invoice.payment_request, settled.payment_request),
+    expires_at = coalesce(invoice.expires_at, settled.expires_at), updated_at = now()
+from unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+    as settled (payment_hash, paid_msat, settle_index, at, payment_request, expires_at)
+where invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'
+returning invoice.payment_hash
+
+-- name: start_works
+update jobs set state = 'executing', updated_at = now()
+where id = any($1::text[]) and state = 'awaiting_work_payment'
 
 -- name: settle_invoice
 -- Guarded: only one settlement of a hash is ever recorded.
