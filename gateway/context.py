@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.catalogue import Catalogue
 from gateway.execution.queue import enqueue_all
 from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
+from gateway.jobs.finish_group import DoneWork, complete_group
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Settlement
 from gateway.jobs.settle_group import settle_group
@@ -49,6 +50,7 @@ class Gateway:
     rules: Rules = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
     settlements: Groups[Invoice, Settlement] = field(init=False)
+    completions: Groups[DoneWork, bool] = field(init=False)
     session_runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,8 +62,12 @@ class Gateway:
         async def settle(conn: Connection, invoices: Sequence[Invoice]) -> list[Settlement]:
             return await settle_group(conn, invoices, enqueue_all)
 
+        async def complete(conn: Connection, works: Sequence[DoneWork]) -> list[bool]:
+            return await complete_group(conn, works)
+
         self.sales = Groups(self.pool, create)
         self.settlements = Groups(self.pool, settle)
+        self.completions = Groups(self.pool, complete)
         self.session_runs = Runs(self.settings.concurrent_works)
 
     @property

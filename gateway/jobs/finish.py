@@ -31,6 +31,8 @@ class Run:
     attempt: int
     lost_runs: int
     """Earlier runs that nobody ended: their process died."""
+    goes_with_others: bool = False
+    """Its buyer pays alone and has no identity: it may end in a group (`finish_group`)."""
 
 
 async def begin_run(pool: Pool, job_id: str) -> Run | None:
@@ -39,7 +41,8 @@ async def begin_run(pool: Pool, job_id: str) -> Run | None:
     if row is None:
         return None
     lost = row["attempt"] - 1 - row["handed_back"]
-    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost)
+    alone = row["serve"] == Serve.GATE and row["pubkey"] is None
+    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost, alone)
 
 
 async def hand_back(pool: Pool, run: Run) -> None:

@@ -112,6 +112,10 @@ select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, 
        pubkey, request_hash, client_address
 from jobs where id = $1 for no key update
 
+-- name: lock_jobs
+-- As lock_job, for a group; locked in the order of their ids.
+select id, state, attempt, pubkey, client_address from jobs where id = any($1::text[]) order by id for no key update
+
 -- name: lock_job_of_invoice
 -- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
 select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pubkey, job.request_hash,
@@ -160,11 +164,15 @@ where id = $1 and state = 'awaiting_work_payment' returning id
 -- One debt, one cause.
 insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
 
+-- name: insert_refunds
+insert into refunds (id, job_id, cause, amount_sats)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+
 -- name: next_run
 -- Each run of the worker has a number of its own; results of earlier runs are late from here on.
 update jobs set attempt = attempt + 1, updated_at = now()
 where id = $1 and state = 'executing'
-returning id, work, input, estimate_sats, attempt, handed_back
+returning id, work, input, estimate_sats, attempt, handed_back, serve, pubkey
 
 -- name: hand_back
 update jobs set handed_back = handed_back + 1 where id = $1 and state = 'executing' and attempt = $2
@@ -177,6 +185,14 @@ select coalesce((select balance_msat from accounts where code = $1), 0)
 update jobs set state = 'complete', result = $3, actual_cost_sats = $4, absorbed_sats = $5, user_charge_sats = $6,
     updated_at = now()
 where id = $1 and state = 'executing' and attempt = $2 returning id
+
+-- name: complete_jobs
+-- As complete_job, for a group that the pool has no part in.
+update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
+    user_charge_sats = done.charge_sats, updated_at = now()
+from unnest($1::text[], $2::int[], $3::jsonb[], $4::bigint[], $5::bigint[])
+    as done (id, attempt, result, cost_sats, charge_sats)
+where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
 
 -- name: fail_job
 update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()
