@@ -303,9 +303,7 @@ class RefundExecutor:
             paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
             if paid is None:
                 return
-            await conn.execute(_q.refunds_paid, attempt.id)
             await book.post(conn, transfers.refund_paid(attempt.id, sats_to_msat(paid["amount_sats"]), fee_msat))
-            await conn.execute(_q.touch_job, paid["job_id"])
         self.metrics.refunds.labels("paid").inc()
         log.info("refund is paid", extra=attempt.log)
 

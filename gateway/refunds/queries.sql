@@ -135,9 +135,19 @@ update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = 
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
 -- name: record_paid
-update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
-    lease_owner = null, lease_until = null
-where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+-- The attempt, its refunds, and a word to whoever watches their owner; under the owner's lock.
+with paid as (
+    update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
+        lease_owner = null, lease_until = null
+    where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+), refund as (
+    update refunds set state = 'paid', updated_at = now() from paid where attempt_id = $1 and state = 'paying'
+), job as (
+    update jobs set updated_at = now() from paid where jobs.id = paid.job_id
+), session as (
+    update sessions set updated_at = now() from paid where sessions.id = paid.job_id
+)
+select job_id, amount_sats from paid
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),
