@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from gateway.api.models import JobView
 from gateway.catalogue import Catalogue
 from gateway.execution.queue import enqueue_all
-from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
+from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group, store_opened
+from gateway.jobs.finish import Run, begin_runs
 from gateway.jobs.finish_group import DoneWork, complete_group
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Settlement
@@ -51,6 +53,8 @@ class Gateway:
     sales: Groups[Creation, Sale] = field(init=False)
     settlements: Groups[Invoice, Settlement] = field(init=False)
     completions: Groups[DoneWork, bool] = field(init=False)
+    openings: Groups[Invoice, JobView] = field(init=False)
+    beginnings: Groups[str, Run | None] = field(init=False)
     session_runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class Gateway:
         self.sales = Groups(self.pool, create)
         self.settlements = Groups(self.pool, settle)
         self.completions = Groups(self.pool, complete)
+        self.openings = Groups(self.pool, store_opened, one_statement=True)
+        self.beginnings = Groups(self.pool, begin_runs, one_statement=True)
         self.session_runs = Runs(self.settings.concurrent_works)
 
     @property

@@ -164,7 +164,7 @@ async def buy(
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
         return await view_of(gateway, job_id)
-    opened = await create.open_at_node(gateway.pool, gateway.node, planned)
+    opened = await create.open_with_others(gateway.openings, gateway.node, planned)
     # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
     return opened if opened.evaluation is None else await view_of(gateway, job_id)
 
@@ -313,7 +313,7 @@ async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web
     with gateway.hub.watch(job_id) as changed, contextlib.suppress(*DATABASE_AWAY):
         await response.prepare(request)
         last = ""
-        while not gateway.stopping.is_set():
+        while not gateway.stopping.is_set() and _is_there(request):
             changed.clear()
             view = await view_of(gateway, job_id)
             text = json.dumps(view.wire(), ensure_ascii=False)
@@ -323,6 +323,11 @@ async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web
                 last = text
             await _change_or_heartbeat(gateway, changed, response)
     return response
+
+
+def _is_there(request: web.Request) -> bool:
+    """Its client has not gone yet."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 async def _change_or_heartbeat(gateway: Gateway, changed: asyncio.Event, response: web.StreamResponse) -> None:

@@ -33,12 +33,13 @@ class Executor:
     stopping: asyncio.Event
     timeout_s: float
     grace_s: float = 6.0
+    beginnings: Groups[str, Run | None] | None = None
     completions: Groups[DoneWork, bool] | None = None
-    """Where works end whose buyers pay alone; None: they end one by one, too."""
+    """Where runs begin, and where works end whose buyers pay alone; None: one by one."""
 
     async def handle(self, job_id: str) -> None:
         """Run the job's work to its end. Raises HandBack when the process stops first."""
-        run = await finish.begin_run(self.pool, job_id)
+        run = await self.beginnings.submit(job_id) if self.beginnings else await finish.begin_run(self.pool, job_id)
         if run is None:
             return
         log.info("work starts", extra={"job_id": job_id, "work": run.work, "run": run.attempt})

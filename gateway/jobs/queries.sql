@@ -25,14 +25,15 @@ select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interv
 from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[], $8::text[])
     as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
 
--- name: open_invoice
--- What LND answered. A settlement that was quicker has set a later state, which stays. Answers the job as the
--- block `job` does: one that was just created owes nothing yet.
+-- name: open_invoices
+-- What LND answered to a group. A settlement that was quicker has set a later state, which stays. Answers the jobs as
+-- the block `job` does: one that was just created owes nothing yet.
 update invoices invoice set
     state = case when invoice.state = 'planned' then 'open' else invoice.state end,
-    payment_request = $2, expires_at = $3, updated_at = now()
-from jobs job left join evaluations evaluation on evaluation.job_id = job.id
-where payment_hash = $1 and job.id = invoice.job_id
+    payment_request = opened.payment_request, expires_at = opened.expires_at, updated_at = now()
+from unnest($1::bytea[], $2::text[], $3::timestamptz[]) as opened (payment_hash, payment_request, expires_at),
+     jobs job left join evaluations evaluation on evaluation.job_id = job.id
+where invoice.payment_hash = opened.payment_hash and job.id = invoice.job_id
 returning job.*, null::jsonb as refunds, null as refund_failure,
           invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
           invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
@@ -168,11 +169,12 @@ insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
 insert into refunds (id, job_id, cause, amount_sats)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 
--- name: next_run
--- Each run of the worker has a number of its own; results of earlier runs are late from here on.
+-- name: next_runs
+-- Each run of the worker has a number of its own; results of earlier runs are late from here on. In the order of ids.
 update jobs set attempt = attempt + 1, updated_at = now()
-where id = $1 and state = 'executing'
-returning id, work, input, estimate_sats, attempt, handed_back, serve, pubkey
+from (select id from jobs where id = any($1::text[]) and state = 'executing' order by id for no key update) as due
+where jobs.id = due.id
+returning jobs.id, work, input, estimate_sats, attempt, handed_back, serve, pubkey
 
 -- name: hand_back
 update jobs set handed_back = handed_back + 1 where id = $1 and state = 'executing' and attempt = $2

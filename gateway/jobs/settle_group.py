@@ -57,6 +57,7 @@ async def _lock_jobs(conn: Connection, invoices: Sequence[Invoice]) -> list[Any]
 
 async def _record(conn: Connection, invoices: Sequence[Invoice]) -> set[bytes]:
     """Guarded: hashes of the settlements that did not stand in the books already."""
+    invoices = sorted(invoices, key=lambda invoice: invoice.payment_hash)
     rows = await conn.fetch(
         _q.settle_invoices,
         [invoice.payment_hash for invoice in invoices],
