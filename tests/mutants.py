@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "more is sent than may be in flight",
         "gateway/refunds/executor.py",
-        "            await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
+        "        await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
         "",
         BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
     ),

@@ -16,7 +16,16 @@ from gateway.api.access import client_address, open_job, require_job
 from gateway.api.body import read_model
 from gateway.api.caps import refuse_above_cap
 from gateway.api.events import Moment, stream
-from gateway.api.models import EstimateRequest, EstimateView, JobRequest, JobView, Model, RefundRequest
+from gateway.api.models import (
+    EstimateRequest,
+    EstimateView,
+    JobRequest,
+    JobView,
+    Model,
+    ReceiptKeyView,
+    RefundRequest,
+    SignedReceiptView,
+)
 from gateway.context import GATEWAY, Gateway
 from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import bearer_token, new_id
@@ -24,6 +33,7 @@ from gateway.jobs import create, end_unpaid
 from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice
 from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
+from gateway.jobs.receipt import ENDED, read_receipt, receipt_pubkey, signed
 from gateway.jobs.view import read_job
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
@@ -166,7 +176,7 @@ async def buy(
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
         return await view_of(gateway, job_id)
-    opened = await create.open_at_node(gateway.pool, gateway.node, planned)
+    opened = await create.open_with_others(gateway.openings, gateway.node, planned)
     # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
     return opened if opened.evaluation is None else await view_of(gateway, job_id)
 
@@ -211,6 +221,24 @@ async def view_of(gateway: Gateway, job_id: str) -> JobView:
 async def get_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     return json_response((await view_of(gateway, await require_job(gateway, request))).wire())
+
+
+async def job_receipt(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    return json_response((await receipt_of(gateway, await require_job(gateway, request))).wire())
+
+
+async def receipt_of(gateway: Gateway, job_id: str) -> SignedReceiptView:
+    """Raises Problem: the job has not ended."""
+    job = await view_of(gateway, job_id)
+    if job.state not in ENDED:
+        raise Problem(problems.NOT_AVAILABLE, "There is a receipt when the job has ended.")
+    return signed(gateway.token_secret, await read_receipt(gateway.pool, gateway.settings.base_url, job))
+
+
+async def receipt_key(request: web.Request) -> web.Response:
+    pubkey = receipt_pubkey(request.app[GATEWAY].token_secret)
+    return json_response(ReceiptKeyView(algorithm="BIP-340", pubkey=pubkey).wire())
 
 
 async def cancel_job(request: web.Request) -> web.Response:

@@ -223,6 +223,55 @@ class CloseRequest(Model):
     refund_key: StrictStr | None = Field(default=None, max_length=256)
 
 
+class ReceiptPayment(Model):
+    payment_hash: str
+    purpose: Literal["work", "evaluation"]
+    amount_sats: Sats
+    at: Time
+
+
+class ReceiptRefund(Model):
+    amount_sats: Sats
+    state: Literal["pending", "paying", "paid", "donated"]
+    payment_hash: str | None = Field(default=None, description="Of the payment that brought it back.")
+    at: Time | None = None
+
+
+class ReceiptView(Model):
+    """Who paid what. youPaid = youWereCharged + refunded + owedBack (and what was donated, or is below a sat)."""
+
+    issuer: str
+    job_id: str
+    work: str
+    state: str
+    estimate_sats: Sats
+    actual_cost_sats: Sats
+    you_paid_sats: Sats
+    you_were_charged_sats: Sats
+    pool_paid_sats: Sats
+    refunded_sats: Sats
+    owed_back_sats: Sats
+    payments: list[ReceiptPayment]
+    refunds: list[ReceiptRefund]
+    ordered_at: Time
+    as_of: Time
+
+
+class SignedReceiptView(Model):
+    """`signature` (BIP-340, by `pubkey`) is of `sha256`, the hash of `receipt` as RFC 8785 writes it."""
+
+    receipt: ReceiptView
+    algorithm: Literal["BIP-340"]
+    pubkey: str
+    sha256: str
+    signature: str
+
+
+class ReceiptKeyView(Model):
+    algorithm: Literal["BIP-340"]
+    pubkey: str
+
+
 class StatementLine(Model):
     number: int = Field(description="Without a gap.")
     kind: Literal["deposit", "topup", "request", "refund", "sub_sat"]

@@ -121,6 +121,22 @@ ROUTES: tuple[Route, ...] = (
         problems=(*_JOB, p.DATABASE_UNAVAILABLE),
     ),
     Route(
+        "GET",
+        "/api/jobs/{id}/receipt",
+        jobs.job_receipt,
+        "Who paid what for a job that has ended, signed.",
+        models.SignedReceiptView,
+        access="job",
+        problems=(*_JOB, p.NOT_AVAILABLE, p.DATABASE_UNAVAILABLE),
+    ),
+    Route(
+        "GET",
+        "/api/receipt-key",
+        jobs.receipt_key,
+        "The key that signs receipts.",
+        models.ReceiptKeyView,
+    ),
+    Route(
         "POST",
         "/api/jobs/{id}/cancel",
         jobs.cancel_job,

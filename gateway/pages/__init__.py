@@ -38,6 +38,7 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/jobs/{id}/fragment", page(job.fragment))
     add.add_get("/jobs/{id}/events", job.events, allow_head=False)
     add.add_get("/jobs/{id}/result", page(job.result))
+    add.add_get("/jobs/{id}/receipt", page(job.receipt))
     for path, action in (
         ("/jobs/{id}/cancel", job.cancel_job),
         ("/jobs/{id}/refund", job.refund_job),

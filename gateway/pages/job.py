@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway import problems
 from gateway.api.access import require_job
-from gateway.api.jobs import UNPAID, cancel, refund, stream_job, view_of
+from gateway.api.jobs import UNPAID, cancel, json_response, receipt_of, refund, stream_job, view_of
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
@@ -81,6 +81,14 @@ async def result(request: web.Request) -> web.Response:
         "Cache-Control": "no-store",
     }
     return web.Response(body=found.body, headers=headers)
+
+
+async def receipt(request: web.Request) -> web.Response:
+    """The signed receipt as a download."""
+    found = await receipt_of(request.app[GATEWAY], job_id := await _opened(request))
+    response = json_response(found.wire())
+    response.headers["Content-Disposition"] = f'attachment; filename="receipt-{job_id}.json"'
+    return response
 
 
 async def cancel_job(request: web.Request) -> web.Response:

@@ -159,6 +159,24 @@
     if (button) copy(button);
   });
 
+  // WebLN: a wallet in the browser. Whether it was paid, the server tells.
+  const payHere = async (button) => {
+    const label = button.textContent;
+    button.textContent = live.textContent = "Asking your wallet…";
+    try {
+      await window.webln.enable();
+      await window.webln.sendPayment(document.getElementById(button.dataset.webln).value);
+    } catch {
+      live.textContent = "Your wallet did not pay.";
+    }
+    button.textContent = label;
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-webln]");
+    if (button) payHere(button);
+  });
+
   const countDown = () => {
     for (const place of root.querySelectorAll("[data-until]")) {
       const left = Math.round((Date.parse(place.dataset.until) - Date.now()) / 1000);
@@ -169,6 +187,7 @@
 
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
+    if (window.webln) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
     countDown();
   };
 

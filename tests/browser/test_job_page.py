@@ -203,3 +203,17 @@ async def test_no_page_is_wider_than_its_screen(visiting: Visiting, width: int) 
         )
         await visit.fits()
         visit.forgive("status of 40[14]")
+
+
+async def test_a_wallet_in_the_browser_is_asked(visiting: Visiting) -> None:
+    """WebLN: the page gives it the invoice, and what happened is the server's word."""
+    async with visiting() as visit:
+        page = visit.page
+        await page.add_init_script(
+            "window.webln = { enable: async () => {}, sendPayment: async (invoice) => { window.asked = invoice; } }"
+        )
+        await buy_echo(visit)
+        await page.get_by_role("button", name="Pay with this browser's wallet").click()
+        await page.wait_for_function("window.asked !== undefined")
+        assert await page.evaluate("window.asked") == await page.locator("#invoice").input_value()
+        await says(page, "Pay 100 sats")

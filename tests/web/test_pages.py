@@ -505,6 +505,18 @@ async def test_a_reloaded_form_address_leads_back(browser: Browser) -> None:
         assert (await browser.get(form)).headers["Location"] == "/"
 
 
+async def test_the_signed_receipt_is_a_download(web: Web, browser: Browser, stranger: Browser) -> None:
+    path = await browser.bought()
+    assert (await browser.get(f"{path}/receipt")).status == 404
+    await pay(web, path)
+    page = await until(browser, path, "Done")
+    assert f'href="{path}/receipt"' in page.text
+    receipt = await browser.get(f"{path}/receipt")
+    assert receipt.headers["Content-Disposition"].startswith("attachment")
+    assert json.loads(receipt.body)["receipt"]["jobId"] == path.rpartition("/")[2]
+    assert (await stranger.get(f"{path}/receipt")).status == 401
+
+
 async def payment_of(web: Web, path: str) -> tuple[str, str]:
     """What the payer's wallet remembers: invoice and preimage."""
     row = await web.gateway.pool.fetchrow(
