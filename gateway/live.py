@@ -41,6 +41,11 @@ class Hub:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
+    def tell(self, job_id: str) -> None:
+        """This process committed a change of the job: its own listeners need not wait for PostgreSQL's word."""
+        for event in self._waiting.get(job_id, ()):
+            event.set()
+
     def wake_on_refunds(self, event: asyncio.Event) -> None:
         """Set the event whenever a refund is owed, claimed or ended (who pays refunds waits so)."""
         self._refunds.add(event)
@@ -74,8 +79,7 @@ class Hub:
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         if channel != REFUNDS:
-            for event in self._waiting.get(str(payload), ()):
-                event.set()
+            self.tell(str(payload))
         elif self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(GATHER_S, self._tell_refunds)
 
