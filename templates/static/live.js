@@ -187,7 +187,7 @@
 
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
-    if (window.webln) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
+    if (typeof window.webln?.enable === "function") for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
     countDown();
   };
 
