@@ -42,7 +42,10 @@ class Hub:
                 del self._waiting[job_id]
 
     def tell(self, watched: str) -> None:
-        """In this process only: something changed that PostgreSQL tells nobody of, because it changes too often."""
+        """This process committed a change of a job or session: its own listeners need not wait for PostgreSQL's word.
+
+        Nor do they wait for a word that it never says, because it would be said too often.
+        """
         for event in self._waiting.get(watched, ()):
             event.set()
 

@@ -71,6 +71,7 @@ class LndNode:
         self._channel = LndChannel(host, tls_cert, macaroon)
         self._timeout_s = unary_timeout_s
         self._identity: tuple[NodeInfo, float] | None = None
+        self._one_asks = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self._channel.__aenter__()
@@ -83,9 +84,10 @@ class LndNode:
         return convert.node_info(await self._ask(self._channel.stubs.lightning.GetInfo, ln.GetInfoRequest()))
 
     async def identity(self) -> NodeInfo:
-        known, now = self._identity, time.monotonic()
-        if known is None or now - known[1] >= IDENTITY_S:
-            known = self._identity = (await self.get_info(), now)
+        async with self._one_asks:
+            known, now = self._identity, time.monotonic()
+            if known is None or now - known[1] >= IDENTITY_S:
+                known = self._identity = (await self.get_info(), now)
         return known[0]
 
     async def channel_balance(self) -> ChannelBalance:

@@ -14,6 +14,7 @@ from gateway.api.access import JOB_ID
 from gateway.api.events import Moment, stream
 from gateway.api.models import SessionView
 from gateway.api.session_calls import add_topup, checked_destination, end_session, view
+from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
 from gateway.ids import token_hash
 from gateway.pages import session_try
@@ -189,12 +190,25 @@ async def answer(
     """The session's page, or its main part for the script."""
     gateway = request.app[GATEWAY]
     seen = await view(gateway, session_id)
-    context = await _main(request, gateway, seen) | {"error": error}
+    context = await _main(request, gateway, seen) | await _withdrawal(request, gateway, seen) | {"error": error}
     if only_main:
         return render(request, "session_main.html", context, status=error.status, headers={FRAGMENT: "1"})
     context |= {"try": tried or trying(gateway.catalogue, request.query.get("work"))}
     context |= {"base_url": gateway.settings.base_url, "token": request.cookies.get(TOKEN_COOKIE, "")}
     return render(request, "session.html", context, status=tried.status if tried else error.status)
+
+
+async def _withdrawal(request: web.Request, gateway: Gateway, seen: SessionView) -> dict[str, Any]:
+    """The code to scan, while something waits to be fetched, for who has the refund key: whoever has it can fetch."""
+    nothing = {"withdrawal": None, "withdrawal_qr": None}
+    if seen.refund_state != "pending" and not seen.refund_problem:
+        return nothing
+    try:
+        await opened(request, with_key=True)
+        found = await offer(gateway, seen.id)
+    except Problem:
+        return nothing
+    return {"withdrawal": found, "withdrawal_qr": invoice_qr(found.lnurl)}
 
 
 async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> dict[str, Any]:

@@ -54,6 +54,7 @@ async def book(gateway: Gateway, payment_hash: bytes) -> Settlement:
         did = await gateway.settlements.submit(invoice)
     else:
         did = await settle(gateway.pool, invoice, enqueue, gateway.rules)
+    gateway.hub.tell(known["job_id"] or known["session_id"] or payment_hash.hex())
     gateway.metrics.settlements.labels(did.value).inc()
     log.info("settlement: %s", did.value, extra={"job_id": known["job_id"], "payment_hash": payment_hash.hex()})
     return did

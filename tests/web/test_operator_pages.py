@@ -232,7 +232,7 @@ async def test_a_frozen_refund_is_shown_with_the_words_that_decide_it(web: Web) 
     )
     async with operating(web) as operator:
         text = (await operator.get("/operator")).text
-        assert "boltworks reconcile --accept frozen-one" in text
+        assert "/operator/frozen/frozen-one" in text
         assert "history lost" in (await operator.get("/operator/refunds?state=frozen")).text
         assert "Nothing matches" in (await operator.get("/operator/refunds?state=paying")).text
 

@@ -413,6 +413,37 @@ async def test_closed_first_and_told_later_where_the_rest_goes(web: Web, browser
     await until(browser, path, "1,000 sats went back to you")
 
 
+async def test_a_wallet_fetches_the_rest_by_scanning(web: Web, browser: Browser, stranger: Browser) -> None:
+    path = await funded(web, browser)
+    await browser.post(f"{path}/close", {})
+    page = await until(browser, path, "Scan this with your wallet")
+    token = next(cookie.value for cookie in browser.session.cookie_jar if cookie.key == "boltworks_session")
+    shown = await stranger.get(path, Cookie=f"boltworks_session={token}")
+    assert (shown.status, "Scan this with your wallet" in shown.text) == (200, False)
+
+    lnurl = re.search(r'id="withdraw" href="lightning:(LNURL[A-Z0-9]+)"', page.body.decode())
+    assert lnurl is not None
+    key = next(cookie.value for cookie in browser.session.cookie_jar if cookie.key == "boltworks_refund_key")
+    by_token = await web.call("GET", "/api/sessions/current/refund/lnurl", token=token)
+    assert (by_token[0], by_token[1]["code"]) == (403, "refund_key_invalid")
+    headers = {"X-Refund-Key": key}
+    status, offered = await web.call("GET", "/api/sessions/current/refund/lnurl", token=token, headers=headers)
+    assert (status, offered["lnurl"], offered["amountSats"]) == (200, lnurl[1], 1000)
+
+    async with browser.session.get(offered["url"]) as asked:
+        first = await asked.json()
+    assert (first["minWithdrawable"], first["maxWithdrawable"]) == (1_000_000, 1_000_000)
+    invoices = [web.invoice(1000) for _ in range(5)]
+
+    async def fetch(invoice: str) -> str:
+        async with browser.session.get(first["callback"], params={"k1": first["k1"], "pr": invoice}) as answer:
+            return str((await answer.json())["status"])
+
+    assert sorted(await asyncio.gather(*map(fetch, invoices))) == ["ERROR"] * 4 + ["OK"]
+    await until(browser, path, "1,000 sats went back to you")
+    assert sum(web.sends(invoice) for invoice in invoices) == 1
+
+
 async def test_an_idle_balance_stays_refundable(web: Web, browser: Browser) -> None:
     path = await funded(web, browser)
     pool = web.gateway.pool
