@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -44,10 +45,11 @@ def switched(request: web.Request) -> web.Response | None:
 
 
 def same_page(request: web.Request, **query: str) -> str:
-    """This address without the switch, always one of ours: a path that begins with two slashes names another host."""
-    here = request.rel_url.without_query_params(SWITCH).update_query(query)
-    path = "/" + here.raw_path.lstrip("/\\")
-    return f"{path}?{here.raw_query_string}" if here.raw_query_string else path
+    """This address and the work that it names, always one of ours: two slashes at its beginning name another host."""
+    if work := request.query.get("work"):
+        query = {"work": work, **query}
+    path = "/" + request.rel_url.raw_path.lstrip("/\\")
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def switch_links(request: web.Request) -> list[tuple[Language, str]]:

@@ -11,26 +11,30 @@ from aiohttp import web
 
 from gateway import idempotency, problems
 from gateway.api.models import SessionRequest
-from gateway.api.session_calls import check_refund_to, open_session, refund_key, session_token
+from gateway.api.session_calls import check_refund_to, open_session
 from gateway.context import GATEWAY, Gateway
-from gateway.pages.cookies import give_key
+from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
 from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form, sats_of
-from gateway.pages.rendering import render
-from gateway.pages.session import KEY_COOKIE, TOKEN_COOKIE
-from gateway.pages.words import one_line
+from gateway.pages.rendering import number, render
+from gateway.pages.session import give_keys
+from gateway.pages.session_words import one_line_of
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 SCOPE = "POST /sessions page"
+_FORM_SENT = N_("This form was sent before with something else in it. Look at it again, and send it.")
 SUGGESTED_SATS = (1_000, 5_000, 20_000)
 
 
 async def show(request: web.Request) -> web.Response:
-    return _page(request, {}, _new_key())
+    """With one of the amounts that it suggests, if that was followed."""
+    amount = request.query.get("deposit", "")
+    suggested = [number(one) for one in SUGGESTED_SATS]
+    return _page(request, {"deposit": amount} if amount in suggested else {}, _new_key())
 
 
 async def open_one(request: web.Request) -> web.Response:
@@ -43,11 +47,10 @@ async def open_one(request: web.Request) -> web.Response:
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        notice = _("This form opened a balance before. Open another one now.") if spent else one_line(problem)
+        notice = _(_FORM_SENT) if spent else one_line_of(problem)
         return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
-    for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):
-        give_key(response, gateway, name, f"/sessions/{session_id}", secret(gateway, session_id))
+    give_keys(response, gateway, session_id)
     return response
 
 

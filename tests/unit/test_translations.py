@@ -237,7 +237,7 @@ def test_a_language_ends_with_its_request() -> None:
 ANYBODYS = {"boltworks", "API", "OpenAPI", "curl", "sats", "lnbc", "required"}
 """Names, what is written alike in every language, and an attribute that a macro gives."""
 NOT_SHOWN = re.compile(
-    r'<pre class="text mono" id="(?:curl|openai)".*?</pre>|\{% block width %\}.*?\{% endblock %\}', re.DOTALL
+    r'<pre class="text mono" id="(?:curl|curl-v1|openai)".*?</pre>|\{% block width %\}.*?\{% endblock %\}', re.DOTALL
 )
 """Programs, and a block that fills a class."""
 SPOKEN_ATTRIBUTES = re.compile(r'(?:aria-label|title|alt|placeholder|data-inplace|data-busy)="([^"]*)"')
