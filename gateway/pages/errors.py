@@ -9,6 +9,8 @@ from functools import wraps
 from aiohttp import web
 
 from gateway import problems
+from gateway.pages.language import speaking
+from gateway.pages.language_choice import language_of, switched
 from gateway.pages.login import know_viewer
 from gateway.pages.origin import refuse_foreign_form
 from gateway.pages.rendering import render
@@ -28,14 +30,23 @@ MACHINE_PATHS = ("/api/", "/v1/", "/webhooks/")
 
 
 def as_page(handler: Handler) -> Handler:
-    """The handler of a page: forms from our own pages only, and every refusal becomes a page."""
+    """The handler of a page, in its reader's language: forms from our own pages only, every refusal becomes a page."""
 
     async def known(request: web.Request) -> web.StreamResponse:
         await know_viewer(request)
         refuse_foreign_form(request)
         return await handler(request)
 
-    return refusing_by(problem_page, handler, known)
+    guarded = refusing_by(problem_page, handler, known)
+
+    @wraps(handler)
+    async def spoken_to(request: web.Request) -> web.StreamResponse:
+        if (back := switched(request)) is not None:
+            return back
+        with speaking(language_of(request)):
+            return await guarded(request)
+
+    return spoken_to
 
 
 def refusing_by(page: ProblemPage, name: Handler, handler: Handler) -> Handler:
@@ -70,8 +81,11 @@ async def unknown_pages(request: web.Request, handler: Handler) -> web.StreamRes
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         if not wants_html(request) or request.path.startswith(MACHINE_PATHS):
             raise
+        if (back := switched(request)) is not None:
+            return back
         await know_viewer(request)
-        response = problem_page(request, problem_of(error))
+        with speaking(language_of(request)):
+            response = problem_page(request, problem_of(error))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response

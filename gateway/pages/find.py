@@ -7,12 +7,14 @@ from aiohttp import web
 from gateway.api.jobs import job_token
 from gateway.context import GATEWAY
 from gateway.jobs.proof import paid_for
+from gateway.pages.details import N_
 from gateway.pages.job import give_cookie
+from gateway.pages.language import gettext as _
 from gateway.pages.posted import read_form
 from gateway.pages.rendering import render
 from gateway.pages.session import give_keys
 
-NOT_FOUND = (
+NOT_FOUND = N_(
     "Nothing that was paid fits these two. Check that both are of the same payment, and that the payment went "
     "through: what was never paid can not be found like this."
 )
@@ -29,7 +31,7 @@ async def find_job(request: web.Request) -> web.Response:
     invoice, preimage = typed.get("invoice", "").strip()[:4096], typed.get("preimage", "").strip()
     found = await paid_for(gateway.pool, preimage, invoice)
     if found is None:
-        return _page(request, NOT_FOUND, invoice, 404)
+        return _page(request, _(NOT_FOUND), invoice, 404)
     path = f"/sessions/{found.id}" if found.is_session else f"/jobs/{found.id}"
     response = web.Response(status=303, headers={"Location": path, "Cache-Control": "no-store"})
     if found.is_session:

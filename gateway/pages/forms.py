@@ -10,6 +10,8 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from gateway.api.body import parse_json
+from gateway.pages.details import in_words
+from gateway.pages.language import gettext as _
 from gateway.problems import Problem
 
 Kind = Literal["textarea", "text", "select", "integer", "number", "checkbox", "json"]
@@ -57,7 +59,7 @@ def field_error(pointer: str, reason: str) -> FieldError:
     """The schema's word (`#/text`, `must not be blank`) as the field's: a whole sentence beside its input."""
     key = unquote(pointer.removeprefix("#").removeprefix("/").partition("/")[0])
     sentence = f"This {reason}" if reason.startswith(_VERBS) else reason[:1].upper() + reason[1:]
-    return FieldError(key.replace("~1", "/").replace("~0", "~"), sentence.rstrip(".") + ".")
+    return FieldError(key.replace("~1", "/").replace("~0", "~"), in_words(sentence.rstrip(".") + "."))
 
 
 def fields(
@@ -72,7 +74,7 @@ def fields(
     if not properties:
         value = _as_json(example) if typed is None else typed.get(WHOLE, "")
         reason = error.reason if error else ""
-        return (Field(WHOLE, "", "json", "Input", "As JSON.", True, value, error=reason),)
+        return (Field(WHOLE, "", "json", _("Input"), _("As JSON."), True, value, error=reason),)
     required = schema.get("required", [])
     return tuple(
         _field(key, part, key in required, typed, example.get(key, part.get("default")), error)
@@ -153,7 +155,7 @@ def read_input(schema: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str,
         whole = _read_json("", typed.get(WHOLE, ""))
         if isinstance(whole, FieldError):
             return whole
-        return whole if isinstance(whole, dict) else FieldError("", "This must be a JSON object.")
+        return whole if isinstance(whole, dict) else FieldError("", _("This must be a JSON object."))
     required = schema.get("required", [])
     values: dict[str, Any] = {}
     for key, part in properties.items():
@@ -176,14 +178,14 @@ def _read_value(key: str, kind: Kind, part: Mapping[str, Any], text: str) -> Any
             return bool(text)
         case "select":
             found = [choice for choice in part["enum"] if _option(choice) == text]
-            return found[0] if found else FieldError(key, "Choose one of the list.")
+            return found[0] if found else FieldError(key, _("Choose one of the list."))
         case "integer":
             whole = _INTEGER.fullmatch(text.strip())
-            return int(text) if whole else FieldError(key, "This must be a whole number.")
+            return int(text) if whole else FieldError(key, _("This must be a whole number."))
         case "number":
             value = _read_json(key, text)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            return value if is_number else FieldError(key, "This must be a number.")
+            return value if is_number else FieldError(key, _("This must be a number."))
         case "json":
             return _read_json(key, text)
 
@@ -192,4 +194,4 @@ def _read_json(key: str, text: str) -> Any:
     try:
         return parse_json(text.encode())
     except Problem:
-        return FieldError(key, "This is not JSON that we can read.")
+        return FieldError(key, _("This is not JSON that we can read."))

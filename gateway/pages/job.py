@@ -15,6 +15,7 @@ from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
+from gateway.pages.details import in_words
 from gateway.pages.errors import problem_of
 from gateway.pages.posted import read_form
 from gateway.pages.qr import invoice_qr
@@ -182,7 +183,8 @@ async def _answer(
         "story": story(job),
         "shown": _shown(job),
         "qr": invoice_qr(job.invoice.payment_request) if payable and job.invoice else None,
-        "too_small": below_minimum(job.refund_amount_sats, gateway.settings.refund_min_sats),
+        "too_small": in_words(below_minimum(job.refund_amount_sats, gateway.settings.refund_min_sats) or ""),
+        "refund_problem": in_words(job.refund_problem or ""),
         "withdrawal": withdrawal,
         "withdrawal_qr": invoice_qr(withdrawal.lnurl) if withdrawal else None,
         "demo_wallet": await request.app[DEMO_WALLET].usable(),

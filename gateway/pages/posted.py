@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from gateway import problems
+from gateway.pages.language import gettext as _
+from gateway.pages.language import number
 from gateway.problems import Problem
 
 UNREADABLE = (
@@ -49,5 +51,7 @@ def sats_of(text: str) -> int:
     typed = text.strip()
     digits = re.sub("[^0-9]", "", typed)
     if not _AMOUNT.fullmatch(typed) or not digits.isascii() or not 1 <= int(digits) <= MAX_SATS:
-        raise Problem(problems.INVALID_REQUEST, f"Give a whole number of sats, from 1 to {MAX_SATS:,}.")
+        raise Problem(
+            problems.INVALID_REQUEST, _("Give a whole number of sats, from 1 to %(most)s.", most=number(MAX_SATS))
+        )
     return int(digits)

@@ -15,6 +15,11 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from gateway.pages.language import exact_sats, gettext, ngettext, number, pgettext, read_languages, sats, spoken, utc
+from gateway.pages.language_choice import LANGUAGES, switch_links
+
+__all__ = ["ASSETS", "CSP", "VIEWER", "number", "render", "rfc3339", "sats", "set_up", "static", "utc"]
+
 CSP = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -45,6 +50,7 @@ def set_up(app: web.Application) -> None:
     folder = templates_folder()
     urls, assets = _read_assets(folder / "static")
     app[ASSETS] = assets
+    app[LANGUAGES] = read_languages(folder / "locale")
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.FileSystemLoader(folder),
@@ -54,8 +60,11 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {"sats": sats, "number": number, "utc": utc, "rfc3339": rfc3339}
-    filters["short_key"] = short_key
+    filters |= {"short_key": short_key, "exact_sats": exact_sats}
     environment.filters.update(filters)
+    environment.add_extension("jinja2.ext.i18n")
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(gettext, ngettext, newstyle=True, pgettext=pgettext)  # type: ignore[attr-defined]
     environment.globals.update(static=urls.__getitem__, version=version("boltworks"))
     app.on_response_prepare.append(_guard)
 
@@ -97,31 +106,19 @@ def render(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """The page; never cached."""
-    shown = {"viewer": request.get(VIEWER), **context}
+    """The page in the language that is spoken; never cached."""
+    language = spoken()
+    shown = {"viewer": request.get(VIEWER), "language": language, "switch": switch_links(request), **context}
     response = aiohttp_jinja2.render_template(template, request, shown, status=status)
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Language"] = language.code
     response.headers.update(headers or {})
     return response
-
-
-def number(amount: int) -> str:
-    return f"{amount:,}"
-
-
-def sats(amount: int) -> str:
-    """`1 sat`, `12,000 sats`."""
-    return f"{amount:,} {'sat' if amount == 1 else 'sats'}"
 
 
 def short_key(pubkey: str) -> str:
     """`f9308a01…36f9`."""
     return f"{pubkey[:8]}…{pubkey[-4:]}"
-
-
-def utc(moment: datetime) -> str:
-    """`22 Nov 2025, 14:05 UTC`."""
-    return f"{moment.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
 
 
 def rfc3339(moment: datetime) -> str:

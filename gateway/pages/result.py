@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
+from gateway.pages.language import gettext as _
+from gateway.pages.language import ngettext, number
+
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 _UNSAFE_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 _CONTENT_KEYS = ("base64", "contentBase64", "data", "content")
@@ -34,7 +37,9 @@ class Shown:
 
     @property
     def size(self) -> str:
-        return f"{len(self.body):,} bytes" if len(self.body) < 1024 else f"{len(self.body) / 1024:,.0f} KB"
+        if len(self.body) < 1024:
+            return ngettext("%(number)s byte", "%(number)s bytes", len(self.body), number=number(len(self.body)))
+        return _("%(number)s KB", number=number(round(len(self.body) / 1024)))
 
 
 def shown(result: Any) -> Shown:
@@ -64,7 +69,7 @@ def _file(result: dict[str, Any]) -> Shown | None:
     except (binascii.Error, ValueError):
         return None
     facts = tuple(
-        (name.replace("_", " ").capitalize(), f"{value:,}" if isinstance(value, int) else value)
+        (name.replace("_", " ").capitalize(), number(value) if isinstance(value, int) else value)
         for name, value in result.items()
         if name not in (key, "mediaType", "filename") and isinstance(value, int | str) and len(str(value)) <= 80
     )

@@ -20,6 +20,7 @@ from gateway.ids import token_hash
 from gateway.pages import session_try
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
+from gateway.pages.details import N_, in_words
 from gateway.pages.errors import problem_of
 from gateway.pages.job import FRAGMENT, NO_ERROR, FormError
 from gateway.pages.posted import read_form, sats_of
@@ -40,7 +41,7 @@ _q = sql.load("gateway.sessions")
 TOKEN_COOKIE, KEY_COOKIE = "boltworks_session", "boltworks_refund_key"
 """The key that spends, and the one that says where the rest goes."""
 SESSION_LOCKED = ProblemType("session_locked", 401, "This browser does not hold this balance's key")
-LOCKED = "It opens only in the browser that opened it. Programs that have its token can still use it."
+LOCKED = N_("It opens only in the browser that opened it. Programs that have its token can still use it.")
 LINES = 10
 """Of the statement, the newest."""
 
@@ -233,6 +234,7 @@ async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> di
         "lines": said.items[::-1],
         "last": last,
         "shown": shown(from_jsonb(last["result"])) if last is not None and last["result"] is not None else None,
-        "too_small": below_minimum(seen.refund_amount_sats, gateway.settings.refund_min_sats),
+        "too_small": in_words(below_minimum(seen.refund_amount_sats, gateway.settings.refund_min_sats) or ""),
+        "refund_problem": in_words(seen.refund_problem or ""),
         "demo_wallet": await request.app[DEMO_WALLET].usable(),
     }

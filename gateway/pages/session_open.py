@@ -13,7 +13,9 @@ from gateway import idempotency, problems
 from gateway.api.models import SessionRequest
 from gateway.api.session_calls import check_refund_to, open_session
 from gateway.context import GATEWAY, Gateway
+from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
+from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form, sats_of
 from gateway.pages.rendering import number, render
@@ -24,15 +26,15 @@ from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 SCOPE = "POST /sessions page"
-_FORM_SENT = "This form was sent before with something else in it. Look at it again, and send it."
+_FORM_SENT = N_("This form was sent before with something else in it. Look at it again, and send it.")
 SUGGESTED_SATS = (1_000, 5_000, 20_000)
-_SUGGESTED = frozenset(number(amount) for amount in SUGGESTED_SATS)
 
 
 async def show(request: web.Request) -> web.Response:
     """With one of the amounts that it suggests, if that was followed."""
     amount = request.query.get("deposit", "")
-    return _page(request, {"deposit": amount} if amount in _SUGGESTED else {}, _new_key())
+    suggested = [number(one) for one in SUGGESTED_SATS]
+    return _page(request, {"deposit": amount} if amount in suggested else {}, _new_key())
 
 
 async def open_one(request: web.Request) -> web.Response:
@@ -45,11 +47,7 @@ async def open_one(request: web.Request) -> web.Response:
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        notice = (
-            "This form was sent before with something else in it. Look at it again, and send it."
-            if spent
-            else one_line_of(problem)
-        )
+        notice = _(_FORM_SENT) if spent else one_line_of(problem)
         return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
     give_keys(response, gateway, session_id)

@@ -15,8 +15,10 @@ from gateway.catalogue import Catalogue, WorkEntry
 from gateway.catalogue.model import OpenAiWork
 from gateway.context import GATEWAY, Gateway
 from gateway.jobs.price import Priced, price
+from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
 from gateway.pages.forms import Field, FieldError, field_error, fields, read_input
+from gateway.pages.language import gettext as _
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
 from gateway.pages.session_words import one_line_of
@@ -25,7 +27,7 @@ from gateway.sessions.serve import serve_request
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
-USED = "This form ran a request before; see the statement. Send it again to run this one, too."
+USED = N_("This form ran a request before; see the statement. Send it again to run this one, too.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ async def run(request: web.Request, session_id: str) -> Tried | None:
     try:
         priced = await _priced(gateway, named, typed)
         if isinstance(priced, FieldError):
-            notice = "Please look at your input again. Nothing was charged."
+            notice = _("Please look at your input again. Nothing was charged.")
             return trying(gateway.catalogue, named, typed, priced, notice, problems.INVALID_INPUT.status)
         await _run_once(request, gateway, session_id, priced, typed.get("key", ""))
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
@@ -83,7 +85,7 @@ async def run(request: web.Request, session_id: str) -> Tried | None:
 
 
 def _refused(catalogue: Catalogue, named: str, typed: Mapping[str, str], problem: Problem) -> Tried:
-    notice = USED if problem.type is problems.IDEMPOTENCY_KEY_REUSED else one_line_of(problem)
+    notice = _(USED) if problem.type is problems.IDEMPOTENCY_KEY_REUSED else one_line_of(problem)
     form = trying(catalogue, named, typed, None, notice, problem.type.status)
     key = typed.get("key", "") if problem.type in UNSURE else form.key
     missing_sats = int(problem.extra["missingSats"]) if "invoice" in problem.extra else 0

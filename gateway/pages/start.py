@@ -20,8 +20,10 @@ from gateway.context import GATEWAY, Gateway
 from gateway.jobs.gate import dry_run, standing
 from gateway.jobs.price import Priced, price
 from gateway.pages import job
+from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
 from gateway.pages.forms import FieldError, field_error, fields, read_input
+from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
@@ -97,7 +99,8 @@ async def buy_job(request: web.Request) -> web.Response:
         return await _page(request, entry, typed, refused=order)
     key = typed.get("key", "")
     if typed.get("agreed") != str(order.estimate_sats):
-        notice = f"The price of what you gave now is {sats(order.estimate_sats)}. Please check it before you buy."
+        price_now = sats(order.estimate_sats)
+        notice = _("The price of what you gave now is %(sats)s. Please check it before you buy.", sats=price_now)
         return await _page(
             request, entry, typed, offer=Offer(order, _new_key()), refused=Refused(None, notice, 409), moved=True
         )
@@ -107,14 +110,14 @@ async def buy_job(request: web.Request) -> web.Response:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
         offer = Offer(order, _new_key() if spent else key)
-        refused = Refused(None, _FORM_USED if spent else one_line(problem), problem.type.status)
+        refused = Refused(None, _(_FORM_USED) if spent else one_line(problem), problem.type.status)
         return await _page(request, entry, typed, offer=offer, refused=refused)
     response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
     job.give_cookie(response, gateway, job_id, job_token(gateway, job_id))
     return response
 
 
-_FORM_USED = "This form bought a job before. Please check the price and buy again."
+_FORM_USED = N_("This form bought a job before. Please check the price and buy again.")
 
 
 async def _buy_once(request: web.Request, gateway: Gateway, order: Order, key: str) -> str:
@@ -169,7 +172,7 @@ async def _order(request: web.Request, entry: WorkEntry, typed: Mapping[str, str
 
 
 def _wrong_input(error: FieldError) -> Refused:
-    return Refused(error, "Please look at your input again. Nothing was bought.", problems.INVALID_INPUT.status)
+    return Refused(error, _("Please look at your input again. Nothing was bought."), problems.INVALID_INPUT.status)
 
 
 async def _page(

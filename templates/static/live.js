@@ -4,6 +4,7 @@
 (() => {
   const root = document.querySelector("[data-live]");
   const live = document.getElementById("live");
+  const words = live.dataset; // what this script says, in the page's language
   const offline = document.getElementById("offline");
   const url = root.dataset.url;
   const RETRY_MS = [500, 1000, 2000, 5000];
@@ -149,8 +150,8 @@
       if (!document.execCommand("copy")) return;
     }
     const label = button.textContent;
-    button.textContent = "Copied";
-    live.textContent = "Copied";
+    button.textContent = words.copied;
+    live.textContent = words.copied;
     setTimeout(() => (button.textContent = label), 2000);
   };
 
@@ -162,12 +163,12 @@
   // WebLN: a wallet in the browser. Whether it was paid, the server tells.
   const payHere = async (button) => {
     const label = button.textContent;
-    button.textContent = live.textContent = "Asking your wallet…";
+    button.textContent = live.textContent = words.asking;
     try {
       await window.webln.enable();
       await window.webln.sendPayment(document.getElementById(button.dataset.webln).value);
     } catch {
-      live.textContent = "Your wallet did not pay.";
+      live.textContent = words.unpaid;
     }
     button.textContent = label;
   };
@@ -177,11 +178,15 @@
     if (button) payHere(button);
   });
 
+  // `5 minutes`, with the plural that the page's language has for it.
+  const span = (count, unit) =>
+    new Intl.NumberFormat(document.documentElement.lang, { style: "unit", unit, unitDisplay: "long" }).format(count);
+
   const countDown = () => {
     for (const place of root.querySelectorAll("[data-until]")) {
       const left = Math.round((Date.parse(place.dataset.until) - Date.now()) / 1000);
-      const time = left >= 90 ? `${Math.round(left / 60)} minutes` : `${left} seconds`;
-      place.textContent = left > 0 ? `${time} left.` : "This time is over.";
+      const time = left >= 90 ? span(Math.round(left / 60), "minute") : span(left, "second");
+      place.textContent = left > 0 ? words.left.replace("{time}", time) : words.over;
     }
   };
 

@@ -15,7 +15,7 @@
   const refusal = async (response) => {
     const template = document.createElement("template");
     template.innerHTML = await response.text();
-    return template.content.querySelector("h1")?.textContent.trim() || `The gateway answered ${response.status}`;
+    return template.content.querySelector("h1")?.textContent.trim() || said.dataset.answered.replace("{status}", response.status);
   };
 
   const challenge = async () => {
@@ -48,7 +48,7 @@
     try {
       await logIn();
     } catch (error) {
-      say(`Not logged in: ${error?.message || "the extension refused"}.`);
+      say(said.dataset.not.replace("{why}", () => error?.message || said.dataset.refused));
     }
     button.ariaDisabled = "false";
   });
