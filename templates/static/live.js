@@ -185,10 +185,29 @@
     }
   };
 
+  const inWords = (spent) => {
+    const [minutes, seconds] = [Math.floor(spent / 60), spent % 60];
+    const rest = `${seconds} ${seconds === 1 ? "second" : "seconds"}`;
+    return minutes ? `${minutes} ${minutes === 1 ? "minute" : "minutes"} and ${rest}` : rest;
+  };
+
+  // Counted on this machine's clock; one that is behind the server's begins at none.
+  const countUp = () => {
+    for (const place of root.querySelectorAll("[data-since]")) {
+      const spent = Math.max(0, Math.round((Date.now() - Date.parse(place.dataset.since)) / 1000));
+      place.textContent = `${inWords(spent)} so far.`;
+    }
+  };
+
+  const tick = () => {
+    countDown();
+    countUp();
+  };
+
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
     if (window.webln) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
-    countDown();
+    tick();
   };
 
   // A form that is sent as any other, and takes its time: said once, sent once.
@@ -206,6 +225,6 @@
   });
 
   enhance();
-  setInterval(countDown, 1000);
+  setInterval(tick, 1000);
   follow();
 })();
