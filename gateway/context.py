@@ -9,9 +9,15 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from gateway.api.models import JobView
 from gateway.catalogue import Catalogue
-from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group
+from gateway.execution.queue import enqueue_all
+from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group, store_opened
+from gateway.jobs.finish import Run, begin_runs
+from gateway.jobs.finish_group import DoneWork, complete_group
 from gateway.jobs.open_invoices import OpenInvoices
+from gateway.jobs.settle import Settlement
+from gateway.jobs.settle_group import settle_group
 from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.destination import DestinationRules
@@ -23,6 +29,7 @@ from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
 from ledger.groups import Groups
 from lightning.node import Node
+from lightning.types import Invoice
 
 
 @dataclass(slots=True)
@@ -46,6 +53,10 @@ class Gateway:
     """Tries of the operator key, one at a time: a flood of them holds one connection, not all."""
     rules: Rules = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
+    settlements: Groups[Invoice, Settlement] = field(init=False)
+    completions: Groups[DoneWork, bool] = field(init=False)
+    openings: Groups[Invoice, JobView] = field(init=False)
+    beginnings: Groups[str, Run | None] = field(init=False)
     session_runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +65,17 @@ class Gateway:
         async def create(conn: Connection, creations: Sequence[Creation]) -> list[Sale]:
             return await create_group(conn, creations, rules)
 
+        async def settle(conn: Connection, invoices: Sequence[Invoice]) -> list[Settlement]:
+            return await settle_group(conn, invoices, enqueue_all)
+
+        async def complete(conn: Connection, works: Sequence[DoneWork]) -> list[bool]:
+            return await complete_group(conn, works)
+
         self.sales = Groups(self.pool, create)
+        self.settlements = Groups(self.pool, settle)
+        self.completions = Groups(self.pool, complete)
+        self.openings = Groups(self.pool, store_opened, one_statement=True)
+        self.beginnings = Groups(self.pool, begin_runs, one_statement=True)
         self.session_runs = Runs(self.settings.concurrent_works)
 
     @property

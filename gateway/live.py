@@ -13,10 +13,15 @@ JOBS = "boltworks_job"
 REFUNDS = "boltworks_refund"
 
 
+GATHER_S = 0.03
+"""Changes of refunds are told together: who was asked in this process is woken at once, and by name."""
+
+
 class Hub:
     """`watch(job_id)` gives an event that is set at each change of the job, and after a lost connection."""
 
     def __init__(self) -> None:
+        self._telling: asyncio.TimerHandle | None = None
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._refunds: set[asyncio.Event] = set()
 
@@ -37,7 +42,10 @@ class Hub:
                 del self._waiting[job_id]
 
     def tell(self, watched: str) -> None:
-        """In this process only: something changed that PostgreSQL tells nobody of, because it changes too often."""
+        """This process committed a change of a job or session: its own listeners need not wait for PostgreSQL's word.
+
+        Nor do they wait for a word that it never says, because it would be said too often.
+        """
         for event in self._waiting.get(watched, ()):
             event.set()
 
@@ -75,7 +83,11 @@ class Hub:
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         if channel != REFUNDS:
             self.tell(str(payload))
-            return
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(GATHER_S, self._tell_refunds)
+
+    def _tell_refunds(self) -> None:
+        self._telling = None
         for event in self._refunds:
             event.set()
 

@@ -176,6 +176,8 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
         gateway.metrics,
         gateway.stopping,
         timeout_s=settings.work_timeout_s,
+        beginnings=gateway.beginnings,
+        completions=gateway.completions,
     )
     evaluations = EvaluationExecutor(
         gateway.pool,

@@ -24,11 +24,21 @@ TRIED_AGAIN = (*DATABASE_AWAY, asyncpg.UniqueViolationError)
 
 
 class Groups(Generic[A, R]):
-    """`apply(conn, asks)` runs inside one transaction and answers in the order of its asks."""
+    """`apply(conn, asks)` runs inside one transaction and answers in the order of its asks.
 
-    def __init__(self, pool: Pool, apply: Callable[[Connection, Sequence[A]], Awaitable[list[R]]]) -> None:
+    `one_statement`: all that it does is one, which is a transaction by itself.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        apply: Callable[[Connection, Sequence[A]], Awaitable[list[R]]],
+        *,
+        one_statement: bool = False,
+    ) -> None:
         self._pool = pool
         self._apply = apply
+        self._one_statement = one_statement
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
         self._leader: asyncio.Task[None] | None = None
 
@@ -83,6 +93,9 @@ class Groups(Generic[A, R]):
                 answer.set_result(result)
 
     async def _once(self, asks: Sequence[A]) -> list[R]:
+        if self._one_statement:
+            async with self._pool.acquire() as conn:
+                return await self._apply(conn, asks)
         async with self._pool.acquire() as conn, conn.transaction():
             return await self._apply(conn, asks)
 

@@ -274,6 +274,9 @@ class FakeNode:
             return Unknown("UNAVAILABLE: the fake is down")
         return self._payments.get(payment_hash, NotFound())
 
+    async def identity(self) -> NodeInfo:
+        return await self.get_info()
+
     async def highest_payment_index(self) -> int:
         self._require_up()
         return self._payment_index

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -38,6 +39,8 @@ from lightning.types import (
 )
 
 UNARY_TIMEOUT_S = 10.0
+IDENTITY_S = 2.0
+"""So long the node's key and network are taken for known, unless a call or a stream breaks. GetInfo is dear to LND."""
 DEADLINE_GRACE_S = 5.0
 PAGE_SIZE = 1000
 RPC_ACTIVE = 3
@@ -67,6 +70,8 @@ class LndNode:
     def __init__(self, host: str, tls_cert: Path, macaroon: Path, *, unary_timeout_s: float = UNARY_TIMEOUT_S) -> None:
         self._channel = LndChannel(host, tls_cert, macaroon)
         self._timeout_s = unary_timeout_s
+        self._identity: tuple[NodeInfo, float] | None = None
+        self._one_asks = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self._channel.__aenter__()
@@ -77,6 +82,13 @@ class LndNode:
 
     async def get_info(self) -> NodeInfo:
         return convert.node_info(await self._ask(self._channel.stubs.lightning.GetInfo, ln.GetInfoRequest()))
+
+    async def identity(self) -> NodeInfo:
+        async with self._one_asks:
+            known, now = self._identity, time.monotonic()
+            if known is None or now - known[1] >= IDENTITY_S:
+                known = self._identity = (await self.get_info(), now)
+        return known[0]
 
     async def channel_balance(self) -> ChannelBalance:
         method = self._channel.stubs.lightning.ChannelBalance
@@ -138,6 +150,7 @@ class LndNode:
                     if invoice.state is InvoiceState.SETTLED:
                         yield invoice
         except RpcFault as fault:
+            self._identity = None
             raise _unavailable(fault) from None
         raise NodeUnavailable("LND ended the settlement stream")
 
@@ -250,6 +263,7 @@ class LndNode:
         except RpcFault as fault:
             if fault.code == "NOT_FOUND" and not_found is not None:
                 return not_found
+            self._identity = None
             return Unknown(str(fault))
         except NodeUnavailable as error:
             return Unknown(str(error))
@@ -268,7 +282,12 @@ class LndNode:
             raise _unavailable(fault) from None
 
     async def _call(self, method: Any, request: Any) -> Any:
-        return await self._channel.call(method, request, timeout_s=self._timeout_s)
+        try:
+            return await self._channel.call(method, request, timeout_s=self._timeout_s)
+        except RpcFault as fault:
+            if fault.code in _NOTHING_KNOWN:
+                self._identity = None
+            raise
 
 
 def _raise_if_nothing_known(fault: RpcFault) -> None:

@@ -39,6 +39,10 @@ class InvoiceReader(Protocol):
 
 
 class Node(InvoiceReader, Protocol):
+    async def identity(self) -> NodeInfo:
+        """As `get_info`, for key and network: an answer of the last two seconds will do. Raises NodeUnavailable."""
+        ...
+
     async def add_invoice(self, preimage: bytes, amount_msat: Msat, memo: str, expiry_s: int) -> Invoice:
         """Open an invoice for a preimage that is already stored; idempotent by its hash.
 

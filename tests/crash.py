@@ -24,12 +24,16 @@ MONEY = {
     "sale": ("gateway.api.jobs", "buy"),
     "sale_group": ("ledger.groups", "Groups._once"),
     "settle": ("gateway.jobs.settle", "settle"),
-    "begin_run": ("gateway.jobs.finish", "begin_run"),
+    "settle_group": ("gateway.jobs.settle_group", "settle_group"),
+    "open_group": ("gateway.jobs.create", "store_opened"),
+    "begin_runs": ("gateway.jobs.finish", "begin_runs"),
     "complete": ("gateway.jobs.finish", "complete"),
+    "complete_group": ("gateway.jobs.finish_group", "complete_group"),
     "fail": ("gateway.jobs.finish", "fail"),
     "on_file": ("gateway.refunds.on_file", "OnFile._claim"),
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
+    "send_group": ("gateway.refunds.executor", "RefundExecutor._count_sends"),
 }
 SESSIONS = {
     "begin": ("gateway.sessions.request", "begin"),

@@ -32,6 +32,7 @@ JOBS = "tests/web/test_free_tier_jobs.py::"
 SALES = "tests/web/test_sales_in_groups.py::"
 SESSIONS = "gateway/sessions/"
 REQUESTS = "tests/web/test_session_requests.py::"
+OPERATOR = "tests/web/test_operator_"
 CLOSING = "tests/web/test_session_close.py::"
 L402 = "tests/web/test_l402_tokens.py::"
 
@@ -203,9 +204,37 @@ MUTANTS = (
     Mutant(
         "more is sent than may be in flight",
         "gateway/refunds/executor.py",
-        "            await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
+        "        await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
         "",
         BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+    ),
+    Mutant(
+        "sends of one group do not count for each other",
+        "gateway/refunds/executor.py",
+        "        flight.join(attempt.id, amount_sats)\n",
+        "",
+        BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+    ),
+    Mutant(
+        "two payments in one group begin the work twice",
+        "gateway/jobs/settle_group.py",
+        '            states[job["id"]] = JobState.EXECUTING\n',
+        "",
+        "tests/web/test_settlements_in_groups.py::test_two_invoices_of_one_job_in_one_group",
+    ),
+    Mutant(
+        "a group books a settlement again",
+        "gateway/jobs/queries.sql",
+        "invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'",
+        "invoice.payment_hash = settled.payment_hash",
+        "tests/web/test_settlements_in_groups.py::test_a_group_books_each_once_and_starts_each_work_once",
+    ),
+    Mutant(
+        "a late result ends its job in a group",
+        "gateway/jobs/finish_group.py",
+        'and job["attempt"] == work.run.attempt',
+        "",
+        "tests/web/test_works_done_in_groups.py::test_a_group_ends_each_once_and_discards_what_is_late",
     ),
     Mutant(
         "an attempt gives way while it may still send",
@@ -469,6 +498,48 @@ MUTANTS = (
         "if state in ENDED:",
         "if state is SessionState.CLOSED:",
         CLOSING + "test_what_settles_after_the_end_is_a_refund_of_its_own",
+    ),
+    Mutant(
+        "a form of another site is the operator's word",
+        "gateway/pages/operator/access.py",
+        "if not hmac.compare_digest(",
+        "if False and not hmac.compare_digest(",
+        OPERATOR + "login.py::test_a_form_without_the_sessions_own_token_does_nothing",
+    ),
+    Mutant(
+        "an operator's session never ends",
+        "gateway/operator/queries.sql",
+        "where token_hash = $1 and expires_at > now()\n\n-- name: end_session",
+        "where token_hash = $1\n\n-- name: end_session",
+        OPERATOR + "login.py::test_an_expired_session_opens_nothing",
+    ),
+    Mutant(
+        "the operator key is guessed a hundred times at once",
+        "gateway/operator/queries.sql",
+        "and client_address = $1) < $2::int",
+        "and client_address = $1) < $2::int * 100",
+        OPERATOR + "login.py::test_guesses_at_once_are_counted_before_they_are_compared",
+    ),
+    Mutant(
+        "a top-up is booked before it was confirmed",
+        "gateway/pages/operator/actions.py",
+        'if "sure" not in form:\n        pool = ',
+        "if False:\n        pool = ",
+        OPERATOR + "actions.py::test_a_topup_is_asked_about_and_booked_once",
+    ),
+    Mutant(
+        "two clicks are two top-ups",
+        "gateway/pages/operator/actions.py",
+        'amount_sats, f"page:{once}")',
+        "amount_sats, new_id())",
+        OPERATOR + "actions.py::test_a_topup_is_asked_about_and_booked_once",
+    ),
+    Mutant(
+        "what the node does not say is zero",
+        "gateway/pages/operator/solvency.py",
+        'if at_hand_msat is None:\n        return "unknown"',
+        "if at_hand_msat is None:\n        at_hand_msat = 0",
+        "tests/unit/test_operator_figures.py::test_what_is_unknown_is_neither_covered_nor_short",
     ),
     Mutant(
         "any preimage opens a token",

@@ -1,29 +1,35 @@
-"""Pay per request, without an account: the answer 402 brings an invoice and a token (L402).
+"""Asks a model and pays for it on the way (L402): no account, no key. Python's own library only.
 
-python docs/examples/l402.py MODEL "QUESTION"
+BOLTWORKS_URL=http://127.0.0.1:8420 python l402.py MODEL 'Say hello'
+It prints an invoice; pay it with any wallet, and give the payment's preimage.
 """
 
-from __future__ import annotations
-
+import json
+import os
 import re
 import sys
+import urllib.error
+import urllib.request
 
-from calls import Refused, call
+URL = os.environ["BOLTWORKS_URL"] + "/v1/chat/completions"
+BODY = json.dumps({"model": sys.argv[1], "messages": [{"role": "user", "content": sys.argv[2]}]}).encode()
 
-question = {"model": sys.argv[1], "messages": [{"role": "user", "content": sys.argv[2]}]}
+
+def ask(credential=None):
+    headers = {"Content-Type": "application/json"}
+    if credential:
+        headers["Authorization"] = f"L402 {credential}"
+    return json.load(urllib.request.urlopen(urllib.request.Request(URL, BODY, headers)))
+
+
 try:
-    call("POST", "/v1/chat/completions", question)
-except Refused as refused:
-    if refused.status != 402:
+    answer = ask()
+except urllib.error.HTTPError as refused:
+    if refused.code != 402:
         raise
-    challenge = dict(re.findall(r'(\w+)="([^"]*)"', refused.headers["WWW-Authenticate"]))
-else:
-    sys.exit("It asked for no payment.")
-
-print(f"Pay: {challenge['invoice']}", flush=True)
-preimage = input("The preimage that your wallet shows for it (64 hex digits): ").strip()
-credential = f"L402 {challenge['token']}:{preimage}"
-answer = call("POST", "/v1/chat/completions", question, Authorization=credential)
+    said = dict(re.findall(r'([a-z]+)="([^"]*)"', refused.headers["WWW-Authenticate"]))
+    print("Pay this:", said["invoice"], flush=True)
+    preimage = input("Its preimage: ").strip()
+    # Keep both: they pay for your next requests, too, and fetch back what is left.
+    answer = ask(f"{said['token']}:{preimage}")
 print(answer["choices"][0]["message"]["content"])
-left = call("GET", "/api/sessions/current", Authorization=credential)
-print(f"{left['balanceSats']} sats are left on it: {credential}")

@@ -1,43 +1,62 @@
-"""Pay in once, ask as often as it lasts, close, take back the rest.
+"""Pays in once, asks as often as it lasts, closes, and takes back the rest. Python's own library only.
 
-python docs/examples/session.py SATS WORK INPUT_JSON [LIGHTNING_ADDRESS_OR_INVOICE]
+BOLTWORKS_URL=http://127.0.0.1:8420 python session.py 1000 markdown-pdf '{"markdown": "# Hello"}'
 """
 
-from __future__ import annotations
-
 import json
-import secrets
+import os
 import sys
 import time
+import urllib.error
+import urllib.request
+import uuid
 
-from calls import Refused, bearer, call
+URL = os.environ["BOLTWORKS_URL"]
 
-deposit = {"depositSats": int(sys.argv[1])}
-session = call("POST", "/api/sessions", deposit, Idempotency_Key=secrets.token_hex(16))
-token = bearer(session["token"])
-refund_key = session["refundKey"]  # keep it apart: whoever has only the token can not take the rest out
-print(f"Pay: {session['invoice']['paymentRequest']}", flush=True)
-while session["state"] == "awaiting_deposit":
-    time.sleep(1)
-    session = call("GET", "/api/sessions/current", Authorization=token)
+
+def call(method, path, body=None, token=None):
+    """Status and answer; a refusal is an answer, too. The key makes a repeated request the same request."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    if method == "POST":
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(URL + path, data, headers, method=method)) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def until(token, changed):
+    while True:
+        _, session = call("GET", "/api/sessions/current", token=token)
+        if changed(session):
+            return session
+        time.sleep(1)
+
+
+status, opened = call("POST", "/api/sessions", {"depositSats": int(sys.argv[1])})
+if status != 201:
+    sys.exit(f"{opened['code']}: {opened.get('detail')}")
+# The token spends; only the refund key says where the rest goes. Keep them apart.
+token, refund_key = opened["token"], opened["refundKey"]
+print("Pay this:", opened["invoice"]["paymentRequest"], flush=True)
+until(token, lambda session: session["state"] != "awaiting_deposit")
 
 order = {"work": sys.argv[2], "input": json.loads(sys.argv[3])}
-try:
-    done = call(
-        "POST", "/api/sessions/current/requests", order, Authorization=token, Idempotency_Key=secrets.token_hex(16)
-    )
-    print(f"{json.dumps(done['result'])} cost {done['chargedSats']} sats, {done['balanceSats']} are left.", flush=True)
-except Refused as refused:
-    print(f"{refused.code}: {refused}", flush=True)  # balance_too_low: pay refused.body["invoice"] and ask again
+status, done = call("POST", "/api/sessions/current/requests", order, token)
+if status == 200:
+    print(json.dumps(done["result"], ensure_ascii=False)[:2000])
+    print("It cost", done["chargedSats"], "sats;", done["balanceSats"], "are left.", flush=True)
+else:
+    # balance_too_low brings an invoice over what is missing: pay it, and ask again.
+    print(f"{done['code']}: {done.get('detail')}", flush=True)
 
-destination = sys.argv[4] if len(sys.argv) > 4 else input("Where does the rest go? ")
-session = call(
-    "POST",
-    "/api/sessions/current/close",
-    {"destination": destination, "refundKey": refund_key},
-    Authorization=token,
-)
-while session["state"] == "closing" or session["refundState"] in ("pending", "paying"):
-    time.sleep(1)
-    session = call("GET", "/api/sessions/current", Authorization=token)
-print(f"Refund: {session['refundState']}, {session['refundAmountSats']} sats")
+close = {"destination": input("The rest goes to: ").strip(), "refundKey": refund_key}
+status, closed = call("POST", "/api/sessions/current/close", close, token)
+if status >= 400:
+    sys.exit(f"{closed['code']}: {closed.get('detail')}")
+closed = until(token, lambda session: session["state"] == "closed" and session["refundState"] in ("paid", "none"))
+print(closed["refundAmountSats"], "sats went back.")

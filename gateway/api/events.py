@@ -37,7 +37,7 @@ async def stream(
     with gateway.hub.watch(watched) as changed, contextlib.suppress(*DATABASE_AWAY):
         await response.prepare(request)
         last = ""
-        while not gateway.stopping.is_set():
+        while not gateway.stopping.is_set() and _is_there(request):
             changed.clear()
             moment = await now()
             if moment.text != last:
@@ -46,6 +46,11 @@ async def stream(
                 last = moment.text
             await _change_or_heartbeat(gateway, changed, response)
     return response
+
+
+def _is_there(request: web.Request) -> bool:
+    """Its client has not gone yet."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 async def _change_or_heartbeat(gateway: Gateway, changed: asyncio.Event, response: web.StreamResponse) -> None:

@@ -176,7 +176,7 @@ async def buy(
     planned = await _stored(gateway, job, resumed=resumed, also=also)
     if planned is None:
         return await view_of(gateway, job_id)
-    opened = await create.open_at_node(gateway.pool, gateway.node, planned)
+    opened = await create.open_with_others(gateway.openings, gateway.node, planned)
     # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
     return opened if opened.evaluation is None else await view_of(gateway, job_id)
 

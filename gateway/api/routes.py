@@ -326,6 +326,21 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/api/sessions/current/refund/lnurl",
+        withdraw.session_refund_lnurl,
+        "LNURL-withdraw of what an ended session owes. Header `X-Refund-Key`, or a whole L402 credential.",
+        models.RefundLnurlView,
+        access="owner",
+        problems=(
+            *_SESSION,
+            p.REFUND_KEY_INVALID,
+            p.NOTHING_TO_REFUND,
+            p.REFUND_BELOW_MINIMUM,
+            p.REFUND_IN_PROGRESS,
+        ),
+    ),
+    Route(
+        "GET",
         "/api/sessions/current/statement",
         sessions.session_statement,
         "Every payment, request and refund, numbered, with the balance after it. Pages by `after` and `limit`.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from gateway import problems
 from gateway.api.access import client_address
 from gateway.api.jobs import refuse_foreign_use
 from gateway.api.models import SessionRequest, SessionTopupView, SessionView
@@ -14,6 +16,7 @@ from gateway.ids import bearer_token, token_hash
 from gateway.jobs.create import Also, PlannedInvoice, open_unattached
 from gateway.jobs.price import Priced
 from gateway.jobs.view import open_invoice_view
+from gateway.problems import Problem
 from gateway.refunds.claim import claim, keep_address, owed_on
 from gateway.refunds.destination import NOTHING_OWED, Destination, refuse_amount, resolve_destination
 from gateway.sessions import close as closing
@@ -26,6 +29,12 @@ from gateway.sessions.view import read_session
 from lightning.types import NodeUnavailable
 
 MEMO = "Prepaid balance"
+
+
+def require_refund_key(key: str | None, refund_key_hash: bytes) -> None:
+    """Constant time. Pure. Raises Problem (403)."""
+    if key is None or not hmac.compare_digest(token_hash(key), refund_key_hash):
+        raise Problem(problems.REFUND_KEY_INVALID, "It was given when the session was opened, beside the token.")
 
 
 async def check_refund_to(gateway: Gateway, refund_to: str | None) -> None:

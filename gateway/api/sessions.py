@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 
 from aiohttp import web
@@ -30,12 +29,12 @@ from gateway.api.session_calls import (
     open_session,
     order,
     refund_key,
+    require_refund_key,
     session_token,
     view,
 )
 from gateway.context import GATEWAY
 from gateway.identity import identify
-from gateway.ids import token_hash
 from gateway.jobs.price import Priced, price
 from gateway.problems import Problem
 from gateway.refunds.destination import Destination
@@ -136,8 +135,7 @@ def refuse_key(asked: CloseRequest, refund_key_hash: bytes) -> None:
     """Pure. Raises Problem."""
     if asked.destination is None and asked.refund_key is None:
         return
-    if asked.refund_key is None or not hmac.compare_digest(token_hash(asked.refund_key), refund_key_hash):
-        raise Problem(problems.REFUND_KEY_INVALID, "It was given when the session was opened, beside the token.")
+    require_refund_key(asked.refund_key, refund_key_hash)
 
 
 async def session_statement(request: web.Request) -> web.Response:

@@ -12,7 +12,9 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import require_job
 from gateway.api.jobs import json_response, refuse_foreign_use
+from gateway.api.l402 import require_owner
 from gateway.api.models import LnurlStatusView, RefundLnurlView, WithdrawRequestView
+from gateway.api.session_calls import require_refund_key
 from gateway.context import GATEWAY, Gateway
 from gateway.problems import Problem
 from gateway.refunds import withdraw
@@ -21,6 +23,9 @@ from gateway.refunds.destination import read_destination
 from ledger.database import DATABASE_AWAY
 from ledger.money import sats_to_msat
 from lightning.types import NodeUnavailable
+
+REFUND_KEY = "X-Refund-Key"
+"""Of a session: whoever has the code can fetch what is owed, so the token alone does not get it."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -45,6 +50,14 @@ async def refund_lnurl(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     job_id = await require_job(gateway, request)
     return json_response((await offer(gateway, job_id)).wire())
+
+
+async def session_refund_lnurl(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    session, is_whole = await require_owner(gateway, request)
+    if not is_whole:
+        require_refund_key(request.headers.get(REFUND_KEY), bytes(session["refund_key_hash"]))
+    return json_response((await offer(gateway, session["id"])).wire())
 
 
 async def offer(gateway: Gateway, job_id: str) -> RefundLnurlView:

@@ -68,6 +68,7 @@ async def run_node(folder: Path, *, scale: int, tell: Callable[[str], None]) -> 
         "ratios": values,
         "met": {name: GOALS[name].is_met(value) for name, value in values.items()},
         "perS": {name: _rates(row) for name, row in _rows(invoices, received, sent).items()},
+        "cpuMsEach": {name: _cpu(row) for name, row in _rows(invoices, received, sent).items()},
         "toldBehindLndMs": {"p50": values["told_behind_lnd_p50_ms"], "p99": round(told.quantile_ms(0.99), 1)},
         "killedWhilePaid": _left(incoming),
         "killedWhileSending": _left(sends),
@@ -81,6 +82,13 @@ def _rows(invoices: Row, received: Row, sent: Row) -> dict[str, Row]:
 
 def _rates(row: Row) -> dict[str, float]:
     return {"raw": round(row.raw.per_s, 1), "ours": round(row.ours.per_s, 1), "each": row.raw.done}
+
+
+def _cpu(row: Row) -> dict[str, Any]:
+    """Processor time of one operation by who spent it, and raw's to ours: with no core idle, rates do no better."""
+    sides = {"raw": row.raw, "ours": row.ours}
+    spent = {side: {name: round(ms, 2) for name, ms in s.cpu_ms_each.items()} for side, s in sides.items()}
+    return {**spent, "rawToOurs": round(row.cpu_ratio, 2)}
 
 
 def _left(left: Left) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,16 +25,27 @@ class Side:
 
     done: int = 0
     took_s: float = 0.0
+    cpu_s: Counter[str] = field(default_factory=Counter)
+    """Processor time by who spent it."""
 
     @property
     def per_s(self) -> float:
         return self.done / self.took_s
 
-    async def timed(self, work: Awaitable[list[Any]]) -> None:
+    @property
+    def cpu_ms_each(self) -> dict[str, float]:
+        """Of one operation, by who spent it, and of all together."""
+        each = {name: spent_s / self.done * 1000 for name, spent_s in self.cpu_s.items()}
+        return {**each, "all": sum(each.values())}
+
+    async def timed(self, work: Awaitable[list[Any]], spent_s: Callable[[], Counter[str]]) -> None:
         loop = asyncio.get_running_loop()
-        start = loop.time()
+        start, spent_before_s = loop.time(), spent_s()
         self.done += len(await work)
         self.took_s += loop.time() - start
+        spent = spent_s()
+        spent.subtract(spent_before_s)
+        self.cpu_s.update(spent)
 
 
 @dataclass(slots=True)
@@ -44,6 +56,11 @@ class Row:
     @property
     def ratio(self) -> float:
         return self.ours.per_s / self.raw.per_s
+
+    @property
+    def cpu_ratio(self) -> float:
+        """Processor time of raw to that of ours: what the ratio of rates can be at most where no core is idle."""
+        return self.raw.cpu_ms_each["all"] / self.ours.cpu_ms_each["all"]
 
 
 @dataclass(slots=True)
@@ -87,8 +104,8 @@ async def invoices(world: BenchWorld, *, rounds: int, each: int) -> Row:
         return await world.buy()
 
     for _ in range(rounds):
-        await row.raw.timed(at_once(32, range(each), raw))
-        await row.ours.timed(at_once(32, range(each), ours))
+        await row.raw.timed(at_once(32, range(each), raw), world.spent_s)
+        await row.ours.timed(at_once(32, range(each), ours), world.spent_s)
     return row
 
 
@@ -113,8 +130,8 @@ async def received(world: BenchWorld, told: Told, *, rounds: int, each: int) -> 
         told.lags_s.append(told_at - world.settled_at[payment_hash])
 
     for _ in range(rounds):
-        await row.raw.timed(at_once(16, range(each), raw))
-        await row.ours.timed(at_once(16, range(each), ours))
+        await row.raw.timed(at_once(16, range(each), raw), world.spent_s)
+        await row.ours.timed(at_once(16, range(each), ours), world.spent_s)
     return row
 
 
@@ -145,6 +162,6 @@ async def sent(world: BenchWorld, *, rounds: int, each: int) -> Row:
     for _ in range(rounds):
         jobs = await owing(world, each)
         requests = [await world.payers_invoice(back_sats) for _ in range(2 * each)]
-        await row.raw.timed(at_once(16, requests[:each], raw))
-        await row.ours.timed(at_once(16, zip(jobs, requests[each:], strict=True), ours))
+        await row.raw.timed(at_once(16, requests[:each], raw), world.spent_s)
+        await row.ours.timed(at_once(16, zip(jobs, requests[each:], strict=True), ours), world.spent_s)
     return row

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from gateway.bench.node_cpu import Part, processes, spent_s
 from ledger.embedded import embedded_postgres
 from ledger.money import Msat
 from lightning.channel import LndChannel
@@ -88,9 +90,23 @@ class BenchWorld:
     payer: LndNode
     payer_hand: AsyncControl
     """For hold invoices."""
+    postmaster_pid: int
     settled_at: dict[bytes, float] = field(default_factory=dict)
     """When the raw stream of the gateway's LND told of a settlement; the loop's clock."""
     _settled: dict[bytes, asyncio.Event] = field(default_factory=dict)
+
+    def spent_s(self) -> Counter[str]:
+        """Processor time that each who takes part has used up. The client is this process, with the work service."""
+        gateway = self.served.process
+        parts = {
+            "gateway": Part(gateway.pid if gateway else 0, with_children=True),
+            "postgresql": Part(self.postmaster_pid, with_children=True),
+            "client": Part(os.getpid()),
+        }
+        started = self.network.state.processes
+        for name, process in (("lnd", "gateway"), ("payers_lnd", "payer"), ("bitcoind", "bitcoind")):
+            parts[name] = Part(started[process].pid)
+        return spent_s(parts, processes())
 
     # Raw LND
 
@@ -234,7 +250,8 @@ async def _open(folder: Path, network: Network, stack: AsyncExitStack) -> BenchW
     hand = network.async_control("payer")
     stack.callback(hand.close)
     http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-    world = BenchWorld(network, served, http, node, raw, payer, hand)
+    postmaster_pid = int((postgres.files.cluster / "postmaster.pid").read_text().split()[0])
+    world = BenchWorld(network, served, http, node, raw, payer, hand, postmaster_pid)
     following = asyncio.create_task(world.follow_settlements())
     stack.push_async_callback(_cancelled, following)
     return world

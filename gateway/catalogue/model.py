@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from gateway.catalogue.own_schemas import command_schema, http_schema, openai_schema, pdf_schema
-from gateway.catalogue.schema_compile import compile_schema
+from gateway.catalogue.schema_compile import compile_schema, has_slow_keyword
 from ledger import free_tier
 
 MAX_AMOUNT_SATS = 1_000_000_000
@@ -195,6 +195,15 @@ class _Work(_Table):
         own = compile_schema(self.own_schema)
         return (own,) if self.input_schema is None else (own, compile_schema(self.input_schema))
 
+    @property
+    def is_slow_to_price(self) -> bool:
+        """Also a small input may take a while: by a keyword of the operator's schema, or by what is counted in it."""
+        return self._has_slow_keyword
+
+    @cached_property
+    def _has_slow_keyword(self) -> bool:
+        return self.input_schema is not None and has_slow_keyword(self.input_schema)
+
 
 class HttpWork(_Work):
     """The operator's own service. `timeout_s` limits one attempt, from connecting to the answer's last byte."""
@@ -229,6 +238,11 @@ class PdfWork(_Work):
     @property
     def own_schema(self) -> dict[str, Any]:
         return pdf_schema()
+
+    @property
+    def is_slow_to_price(self) -> bool:
+        """The text is laid out."""
+        return True
 
 
 class CommandWork(_Work):

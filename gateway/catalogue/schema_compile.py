@@ -17,6 +17,8 @@ from gateway.catalogue.json_values import pointer
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _PLAIN_DATA = frozenset({"const", "enum", "default", "examples"})
+_SLOW = frozenset({"pattern", "patternProperties", "uniqueItems", "contains", "$ref", "$dynamicRef"})
+"""What a short input may keep busy for long: expressions that go back and forth, pairs, schemas inside themselves."""
 _NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
 
 
@@ -45,6 +47,11 @@ def compile_schema(schema: dict[str, Any]) -> Validator:
     except RecursionError:
         raise SchemaMistake("refers to itself without end") from None
     return validator
+
+
+def has_slow_keyword(schema: dict[str, Any]) -> bool:
+    """Whether a small input may take long to check against it. Pure."""
+    return any(keyword in _SLOW for keyword, _ in _keywords(schema))
 
 
 def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:

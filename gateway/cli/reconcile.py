@@ -10,7 +10,10 @@ from gateway.catalogue import load_catalogue
 from gateway.cli.main import stop
 from gateway.database import open_database
 from gateway.execution.queue import enqueue
-from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept, find_frozen
+from gateway.operator.log import COMMAND
+from gateway.operator.refunds import decide_frozen
+from gateway.problems import Problem
+from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, find_frozen
 from gateway.reconcile.report import Report
 from gateway.reconcile.run import reconcile
 from gateway.settings import Settings
@@ -72,9 +75,11 @@ async def accept_now(
             meaning = "was paid" if isinstance(decided, WasPaid) else "was NOT paid, and is owed again"
             if not yes:
                 click.confirm(f"Book that it {meaning}?", abort=True, err=True)
-            await accept(pool, attempt_id, decided)
+            await decide_frozen(pool, COMMAND, attempt_id, decided)
         except AcceptError as error:
             stop(str(error))
+        except Problem as problem:
+            stop(problem.detail)
     click.echo(f"accepted: {attempt_id} {meaning}")
     return 0
 

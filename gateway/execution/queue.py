@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,8 +42,19 @@ async def install_queue(conn: Connection) -> None:
 
 async def enqueue(conn: Connection, job_id: str, stage: Stage = Stage.WORK) -> None:
     """One live task per job and stage, in the caller's transaction."""
-    task = f"{stage.value}:{job_id}"
-    await Queries(AsyncpgDriver(_raw(conn))).enqueue(ENTRYPOINT, task.encode(), dedupe_key=task, on_conflict="skip")
+    await enqueue_all(conn, [job_id], stage)
+
+
+async def enqueue_all(conn: Connection, job_ids: Sequence[str], stage: Stage) -> None:
+    """As `enqueue`, for the jobs of a group."""
+    tasks = [f"{stage.value}:{job_id}" for job_id in job_ids]
+    await Queries(AsyncpgDriver(_raw(conn))).enqueue(
+        [ENTRYPOINT] * len(tasks),
+        [task.encode() for task in tasks],
+        [0] * len(tasks),
+        dedupe_key=list(tasks),
+        on_conflict="skip",
+    )
 
 
 def read_task(payload: str) -> tuple[Stage, str]:

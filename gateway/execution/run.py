@@ -13,9 +13,11 @@ from gateway.execution.patience import MAX_LOST_RUNS, recorded, within_grace
 from gateway.execution.queue import HandBack
 from gateway.jobs import finish
 from gateway.jobs.finish import Run
+from gateway.jobs.finish_group import DoneWork
 from gateway.metrics import Metrics
 from gateway.work.worker import NO_LONGER_OFFERED, Done, Worker, WorkFailed, WorkOrder
 from ledger.database import Pool
+from ledger.groups import Groups
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +33,13 @@ class Executor:
     stopping: asyncio.Event
     timeout_s: float
     grace_s: float = 6.0
+    beginnings: Groups[str, Run | None] | None = None
+    completions: Groups[DoneWork, bool] | None = None
+    """Where runs begin, and where works end whose buyers pay alone; None: one by one."""
 
     async def handle(self, job_id: str) -> None:
         """Run the job's work to its end. Raises HandBack when the process stops first."""
-        run = await finish.begin_run(self.pool, job_id)
+        run = await self.beginnings.submit(job_id) if self.beginnings else await finish.begin_run(self.pool, job_id)
         if run is None:
             return
         log.info("work starts", extra={"job_id": job_id, "work": run.work, "run": run.attempt})
@@ -65,5 +70,7 @@ class Executor:
         """False: the outcome came late and was discarded."""
         if isinstance(outcome, Done):
             share = self.catalogue.pool.share_of_revenue
+            if run.goes_with_others and self.completions is not None:
+                return await self.completions.submit(DoneWork(run, outcome.result, outcome.cost_sats, share))
             return await finish.complete(self.pool, run, outcome.result, outcome.cost_sats, share)
         return await finish.fail(self.pool, run, outcome.reason, by_worker=outcome.by_worker)

@@ -25,6 +25,7 @@ from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
 from ledger.grants import Ask, address_subject
+from ledger.groups import Groups
 from ledger.money import Msat, sats_to_msat
 from lightning.node import Node
 from lightning.types import Invoice, InvoiceConflict
@@ -338,7 +339,26 @@ async def open_unattached(pool: Pool, node: Node, planned: PlannedInvoice) -> In
 async def open_at_node(pool: Pool, node: Node, planned: PlannedInvoice) -> JobView:
     """Ask LND for the job's invoice and store its answer. Raises NodeUnavailable, InvoiceConflict (a fault: 500)."""
     invoice = await add_at_node(node, planned)
-    row = await pool.fetchrow(_q.open_invoice, planned.payment_hash, invoice.payment_request, invoice.expires_at)
-    if row is None:
+    async with pool.acquire() as conn:
+        (view,) = await store_opened(conn, [invoice])
+    return view
+
+
+async def open_with_others(openings: Groups[Invoice, JobView], node: Node, planned: PlannedInvoice) -> JobView:
+    """As `open_at_node`; LND's answer is stored together with those that come at the same time."""
+    return await openings.submit(await add_at_node(node, planned))
+
+
+async def store_opened(conn: Connection, invoices: Sequence[Invoice]) -> list[JobView]:
+    """What LND answered for invoices of jobs, in one statement; the jobs, which owe nothing yet."""
+    ordered = sorted(invoices, key=lambda invoice: invoice.payment_hash)
+    rows = await conn.fetch(
+        _q.open_invoices,
+        [invoice.payment_hash for invoice in ordered],
+        [invoice.payment_request for invoice in ordered],
+        [invoice.expires_at for invoice in ordered],
+    )
+    views = {row["invoice_hash"]: job_view(row) for row in rows}
+    if len(views) != len(invoices):
         raise RuntimeError("a planned invoice vanished: rows are never deleted")
-    return job_view(row)
+    return [views[invoice.payment_hash.hex()] for invoice in invoices]

@@ -5,6 +5,7 @@ Every run of the worker has a number. A result that carries another number than 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -31,15 +32,27 @@ class Run:
     attempt: int
     lost_runs: int
     """Earlier runs that nobody ended: their process died."""
+    goes_with_others: bool = False
+    """Its buyer pays alone and has no identity: it may end in a group (`finish_group`)."""
 
 
 async def begin_run(pool: Pool, job_id: str) -> Run | None:
     """Number the next run. None: the job does not execute (any more), there is nothing to do."""
-    row = await pool.fetchrow(_q.next_run, job_id)
-    if row is None:
-        return None
+    async with pool.acquire() as conn:
+        (run,) = await begin_runs(conn, [job_id])
+    return run
+
+
+async def begin_runs(conn: Connection, job_ids: Sequence[str]) -> list[Run | None]:
+    """As `begin_run`, for a group, in one statement. A job that is named twice has one run: the first has it."""
+    runs = {row["id"]: _run(row) for row in await conn.fetch(_q.next_runs, job_ids)}
+    return [runs.pop(job_id, None) for job_id in job_ids]
+
+
+def _run(row: Any) -> Run:
     lost = row["attempt"] - 1 - row["handed_back"]
-    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost)
+    alone = row["serve"] == Serve.GATE and row["pubkey"] is None
+    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost, alone)
 
 
 async def hand_back(pool: Pool, run: Run) -> None:

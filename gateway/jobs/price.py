@@ -1,4 +1,4 @@
-"""What a work on an input may cost at most. Checked and computed off the event loop: a hostile input takes a while."""
+"""What a work on an input may cost at most. What may take a while is checked and computed off the event loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from gateway.catalogue import Catalogue, WorkEntry
 from gateway.catalogue.estimate import estimate_sats
 from gateway.catalogue.schema import validate_input
 from gateway.problems import Problem
+
+SMALL_CHARACTERS = 2048
+"""An input of this size is priced at once: handing it to a thread would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,9 @@ async def price(catalogue: Catalogue, work: str, work_input: Mapping[str, Any]) 
     entry = catalogue.find(work)
     if entry is None:
         raise Problem(problems.UNKNOWN_WORK, "See /api/works for what is offered.")
-    return await asyncio.to_thread(_price, entry, work_input)
+    if entry.is_slow_to_price or len(repr(work_input)) > SMALL_CHARACTERS:
+        return await asyncio.to_thread(_price, entry, work_input)
+    return _price(entry, work_input)
 
 
 def _price(entry: WorkEntry, work_input: Mapping[str, Any]) -> Priced:

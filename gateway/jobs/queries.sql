@@ -25,14 +25,15 @@ select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interv
 from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[], $8::text[])
     as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
 
--- name: open_invoice
--- What LND answered. A settlement that was quicker has set a later state, which stays. Answers the job as the
--- block `job` does: one that was just created owes nothing yet.
+-- name: open_invoices
+-- What LND answered to a group. A settlement that was quicker has set a later state, which stays. Answers the jobs as
+-- the block `job` does: one that was just created owes nothing yet.
 update invoices invoice set
     state = case when invoice.state = 'planned' then 'open' else invoice.state end,
-    payment_request = $2, expires_at = $3, updated_at = now()
-from jobs job left join evaluations evaluation on evaluation.job_id = job.id
-where payment_hash = $1 and job.id = invoice.job_id
+    payment_request = opened.payment_request, expires_at = opened.expires_at, updated_at = now()
+from unnest($1::bytea[], $2::text[], $3::timestamptz[]) as opened (payment_hash, payment_request, expires_at),
+     jobs job left join evaluations evaluation on evaluation.job_id = job.id
+where invoice.payment_hash = opened.payment_hash and job.id = invoice.job_id
 returning job.*, null::jsonb as refunds, null as refund_failure,
           invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
           invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
@@ -114,12 +115,18 @@ where refund.job_id = $1 order by refund.created_at, refund.id
 
 -- name: invoice_of_hash
 -- Which job or session an invoice belongs to, before anything is locked (locks go job first).
-select job_id, session_id, state, purpose from invoices where payment_hash = $1
+select invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, job.serve
+from invoices invoice left join jobs job on job.id = invoice.job_id
+where invoice.payment_hash = $1
 
 -- name: lock_job
 select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,
        pubkey, request_hash, client_address
 from jobs where id = $1 for no key update
+
+-- name: lock_jobs
+-- As lock_job, for a group; locked in the order of their ids.
+select id, state, attempt, pubkey, client_address from jobs where id = any($1::text[]) order by id for no key update
 
 -- name: lock_job_of_invoice
 -- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
@@ -127,6 +134,27 @@ select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pub
        job.client_address, invoice.amount_msat, invoice.purpose
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
+
+-- name: lock_jobs_of_invoices
+-- As lock_job_of_invoice, for a group; locked in the order of their ids.
+select invoice.payment_hash, invoice.amount_msat, invoice.purpose, job.id, job.state, job.serve
+from invoices invoice join jobs job on job.id = invoice.job_id
+where invoice.payment_hash = any($1::bytea[]) order by job.id for no key update of job
+
+-- name: settle_invoices
+-- As settle_invoice, for a group.
+update invoices invoice set state = 'settled', amount_paid_msat = settled.paid_msat,
+    settle_index = settled.settle_index, settled_at = settled.at,
+    payment_request = coalesce(invoice.payment_request, settled.payment_request),
+    expires_at = coalesce(invoice.expires_at, settled.expires_at), updated_at = now()
+from unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+    as settled (payment_hash, paid_msat, settle_index, at, payment_request, expires_at)
+where invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'
+returning invoice.payment_hash
+
+-- name: start_works
+update jobs set state = 'executing', updated_at = now()
+where id = any($1::text[]) and state = 'awaiting_work_payment'
 
 -- name: settle_invoice
 -- Guarded: only one settlement of a hash is ever recorded.
@@ -148,11 +176,16 @@ where id = $1 and state = 'awaiting_work_payment' returning id
 -- One debt, one cause.
 insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
 
--- name: next_run
--- Each run of the worker has a number of its own; results of earlier runs are late from here on.
+-- name: insert_refunds
+insert into refunds (id, job_id, cause, amount_sats)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+
+-- name: next_runs
+-- Each run of the worker has a number of its own; results of earlier runs are late from here on. In the order of ids.
 update jobs set attempt = attempt + 1, updated_at = now()
-where id = $1 and state = 'executing'
-returning id, work, input, estimate_sats, attempt, handed_back
+from (select id from jobs where id = any($1::text[]) and state = 'executing' order by id for no key update) as due
+where jobs.id = due.id
+returning jobs.id, work, input, estimate_sats, attempt, handed_back, serve, pubkey
 
 -- name: hand_back
 update jobs set handed_back = handed_back + 1 where id = $1 and state = 'executing' and attempt = $2
@@ -165,6 +198,14 @@ select coalesce((select balance_msat from accounts where code = $1), 0)
 update jobs set state = 'complete', result = $3, actual_cost_sats = $4, absorbed_sats = $5, user_charge_sats = $6,
     updated_at = now()
 where id = $1 and state = 'executing' and attempt = $2 returning id
+
+-- name: complete_jobs
+-- As complete_job, for a group that the pool has no part in.
+update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
+    user_charge_sats = done.charge_sats, updated_at = now()
+from unnest($1::text[], $2::int[], $3::jsonb[], $4::bigint[], $5::bigint[])
+    as done (id, attempt, result, cost_sats, charge_sats)
+where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
 
 -- name: fail_job
 update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()

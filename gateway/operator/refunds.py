@@ -1,4 +1,4 @@
-"""A destination on file that was rejected is asked once more."""
+"""What the operator says of refunds: a rejected destination is asked once more, a frozen payment was made or not."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 from gateway import problems
 from gateway.operator.log import Actor, Logged, acting
-from gateway.problems import Problem
+from gateway.problems import Problem, ProblemType
+from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept_in, find_frozen
 from ledger import sql
 from ledger.database import Pool
 
 _q = sql.load("gateway.operator")
 
+NOT_ACCEPTED = ProblemType("refund_not_accepted", 409, "This can not be said of this refund")
 REFUND_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
@@ -43,3 +45,31 @@ def why_not(known: Any) -> str:
     if known["refund_to"] is None:
         return "No destination is on file: it waits until its payer gives one."
     return "" if known["refund_to_error"] is not None else "Its destination was not rejected: it is tried anyway."
+
+
+async def frozen_attempt(pool: Pool, attempt_id: str) -> Any:
+    """`id, job_id, payment_hash, amount_sats, failure_reason, destination`. Raises Problem (404, 409)."""
+    if not REFUND_ID.fullmatch(attempt_id):
+        raise Problem(problems.REFUND_NOT_FOUND)
+    try:
+        return await find_frozen(pool, attempt_id)
+    except AcceptError as error:
+        raise Problem(NOT_ACCEPTED, _sentence(error)) from None
+
+
+async def decide_frozen(pool: Pool, actor: Actor, attempt_id: str, verdict: WasPaid | WasNotPaid) -> Logged:
+    """Its line in the log. Raises Problem (404, 409): nothing was booked."""
+    attempt = await frozen_attempt(pool, attempt_id)
+    word = "was paid" if isinstance(verdict, WasPaid) else "was not paid"
+    async with acting(pool, actor, "refund_decided", attempt_id, f"{attempt['amount_sats']} sats: {word}") as act:
+        try:
+            await accept_in(act.conn, attempt_id, verdict)
+        except AcceptError as error:
+            raise Problem(NOT_ACCEPTED, _sentence(error)) from None
+    return act.logged
+
+
+def _sentence(error: AcceptError) -> str:
+    """Pure."""
+    words = str(error)
+    return f"{words[:1].upper()}{words[1:]}."

@@ -12,6 +12,7 @@ from gateway import problems
 from gateway.pages.login import know_viewer
 from gateway.pages.origin import refuse_foreign_form
 from gateway.pages.rendering import render
+from gateway.pages.session_words import words_of
 from gateway.pages.words import words_for
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
@@ -103,10 +104,13 @@ def problem_page(request: web.Request, problem: Problem) -> web.Response:
     job_id = request.match_info.get("id") if request.path.startswith("/jobs/") else None
     known_job = job_id if problem.type not in (problems.JOB_NOT_FOUND, problems.NOT_FOUND) else None
     locked = problem.type in (problems.CREDENTIAL_REQUIRED, problems.CREDENTIAL_INVALID)
+    of_session = request.path.startswith("/sessions/")
+    away = problem.type.status == 503
     context = {
-        "words": words_for(problem),
+        "words": words_of(problem) if of_session else words_for(problem),
         "job_id": known_job,
+        "session_id": request.match_info.get("id") if of_session and (away or request.method == "POST") else None,
         "locked": locked and known_job is not None,
-        "again": problem.type.status == 503,
+        "again": away,
     }
     return render(request, "problem.html", context, status=problem.type.status, headers=problem.headers)

@@ -40,11 +40,14 @@ async def read_form(request: web.Request) -> dict[str, str]:
 
 
 MAX_SATS = 100_000_000
+_AMOUNT = re.compile(r"[1-9][0-9]{0,2}(?:[\s,._'’][0-9]{3})+|[0-9]{1,9}")
+"""Digits, or thousands parted: what parts anything else may be a decimal point, and `1.5` is not 15."""
 
 
 def sats_of(text: str) -> int:
     """An amount that a person typed; thousands may be parted. Pure. Raises Problem."""
-    digits = re.sub(r"[\s,._'’]", "", text)
-    if not re.fullmatch("[0-9]{1,9}", digits) or not 1 <= int(digits) <= MAX_SATS:
+    typed = text.strip()
+    digits = re.sub("[^0-9]", "", typed)
+    if not _AMOUNT.fullmatch(typed) or not digits.isascii() or not 1 <= int(digits) <= MAX_SATS:
         raise Problem(problems.INVALID_REQUEST, f"Give a whole number of sats, from 1 to {MAX_SATS:,}.")
     return int(digits)

@@ -14,6 +14,7 @@ from gateway.api.access import JOB_ID
 from gateway.api.events import Moment, stream
 from gateway.api.models import SessionView
 from gateway.api.session_calls import add_topup, checked_destination, end_session, view
+from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
 from gateway.ids import token_hash
 from gateway.pages import session_try
@@ -26,8 +27,7 @@ from gateway.pages.qr import invoice_qr
 from gateway.pages.rendering import render
 from gateway.pages.result import shown
 from gateway.pages.session_try import Tried, trying
-from gateway.pages.session_words import story_of
-from gateway.pages.words import one_line
+from gateway.pages.session_words import one_line_of, story_of
 from gateway.problems import Problem, ProblemType
 from gateway.refunds.claim import below_minimum
 from gateway.sessions.statement import read_statement
@@ -100,7 +100,8 @@ async def top_up(request: web.Request) -> web.Response:
         amount_sats = sats_of(typed)
         now = await view(gateway, session_id)
         if now.invoice is None or now.invoice.amount_sats != amount_sats:
-            await add_topup(request, gateway, session_id, amount_sats, resumed=False)
+            # One whose answer by LND was lost is asked for again, as by the same Idempotency-Key.
+            await add_topup(request, gateway, session_id, amount_sats, resumed=True)
 
     return await _act(request, session_id, "topup", typed, act)
 
@@ -108,9 +109,12 @@ async def top_up(request: web.Request) -> web.Response:
 async def close(request: web.Request) -> web.Response:
     """Given up before its deposit, closed, or told where the rest goes: whatever there is to end."""
     gateway, session_id = request.app[GATEWAY], await opened(request, with_key=True)
-    destination = (await read_form(request)).get("destination", "").strip()[:4096] or None
+    typed = await read_form(request)
+    destination = typed.get("destination", "").strip()[:4096] or None
 
     async def act() -> None:
+        if "unpaid" in typed and (await view(gateway, session_id)).state == "active":
+            raise Problem(problems.SESSION_NOT_ACTIVE, "Your deposit arrived just now, so nothing was cancelled.")
         found = None if destination is None else await checked_destination(gateway, session_id, destination)
         await end_session(gateway, session_id, destination, found)
 
@@ -133,7 +137,7 @@ async def demo_refund(request: web.Request) -> web.Response:
 
     async def act() -> None:
         now = await view(gateway, session_id)
-        rest_sats = now.refund_amount_sats if now.refund_state == "pending" else now.balance_sats
+        rest_sats = now.refund_amount_sats if now.refund_state in ("pending", "paying") else now.balance_sats
         invoice = await request.app[DEMO_WALLET].invoice(rest_sats)
         await end_session(gateway, session_id, invoice, await checked_destination(gateway, session_id, invoice))
 
@@ -169,7 +173,7 @@ async def _act(
         await act()
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
-        refused = FormError(form, one_line(problem), typed, problem.type.status)
+        refused = FormError(form, one_line_of(problem), typed, problem.type.status)
         return await answer(request, session_id, error=refused, only_main=only_main)
     if only_main:
         return await answer(request, session_id, only_main=True)
@@ -187,12 +191,25 @@ async def answer(
     """The session's page, or its main part for the script."""
     gateway = request.app[GATEWAY]
     seen = await view(gateway, session_id)
-    context = await _main(request, gateway, seen) | {"error": error}
+    context = await _main(request, gateway, seen) | await _withdrawal(request, gateway, seen) | {"error": error}
     if only_main:
         return render(request, "session_main.html", context, status=error.status, headers={FRAGMENT: "1"})
     context |= {"try": tried or trying(gateway.catalogue, request.query.get("work"))}
     context |= {"base_url": gateway.settings.base_url, "token": request.cookies.get(TOKEN_COOKIE, "")}
     return render(request, "session.html", context, status=tried.status if tried else error.status)
+
+
+async def _withdrawal(request: web.Request, gateway: Gateway, seen: SessionView) -> dict[str, Any]:
+    """The code to scan, while something waits to be fetched, for who has the refund key: whoever has it can fetch."""
+    nothing = {"withdrawal": None, "withdrawal_qr": None}
+    if seen.refund_state != "pending" and not seen.refund_problem:
+        return nothing
+    try:
+        await opened(request, with_key=True)
+        found = await offer(gateway, seen.id)
+    except Problem:
+        return nothing
+    return {"withdrawal": found, "withdrawal_qr": invoice_qr(found.lnurl)}
 
 
 async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> dict[str, Any]:

@@ -17,19 +17,22 @@ from gateway.pages.cookies import give_key
 from gateway.pages.errors import problem_of
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form, sats_of
-from gateway.pages.rendering import render
+from gateway.pages.rendering import number, render
 from gateway.pages.session import KEY_COOKIE, TOKEN_COOKIE
-from gateway.pages.words import one_line
+from gateway.pages.session_words import one_line_of
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 SCOPE = "POST /sessions page"
 SUGGESTED_SATS = (1_000, 5_000, 20_000)
+_SUGGESTED = frozenset(number(amount) for amount in SUGGESTED_SATS)
 
 
 async def show(request: web.Request) -> web.Response:
-    return _page(request, {}, _new_key())
+    """With one of the amounts that it suggests, if that was followed."""
+    amount = request.query.get("deposit", "")
+    return _page(request, {"deposit": amount} if amount in _SUGGESTED else {}, _new_key())
 
 
 async def open_one(request: web.Request) -> web.Response:
@@ -42,7 +45,7 @@ async def open_one(request: web.Request) -> web.Response:
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        notice = "This form opened a balance before. Open another one now." if spent else one_line(problem)
+        notice = "This form opened a balance before. Open another one now." if spent else one_line_of(problem)
         return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
     for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -19,11 +19,13 @@ from gateway.pages.errors import problem_of
 from gateway.pages.forms import Field, FieldError, field_error, fields, read_input
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
-from gateway.pages.words import one_line
+from gateway.pages.session_words import one_line_of
 from gateway.problems import Problem
 from gateway.sessions.serve import serve_request
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
+
+USED = "This form ran a request before; see the statement. Send it again to run this one, too."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Tried:
     """A model for the snippets, if one is sold."""
     notice: str = ""
     status: int = 200
+    missing_sats: int = 0
+    """What the balance lacks, when there is an invoice over it on the page."""
+
+
+UNSURE = frozenset({problems.IDEMPOTENCY_KEY_IN_USE, problems.DATABASE_UNAVAILABLE})
+"""The request may have begun: the form keeps its key, so that sending it again can not charge twice."""
 
 
 def trying(
@@ -70,9 +78,16 @@ async def run(request: web.Request, session_id: str) -> Tried | None:
             return trying(gateway.catalogue, named, typed, priced, notice, problems.INVALID_INPUT.status)
         await _run_once(request, gateway, session_id, priced, typed.get("key", ""))
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
-        problem = problem_of(error)
-        return trying(gateway.catalogue, named, typed, None, one_line(problem), problem.type.status)
+        return _refused(gateway.catalogue, named, typed, problem_of(error))
     return None
+
+
+def _refused(catalogue: Catalogue, named: str, typed: Mapping[str, str], problem: Problem) -> Tried:
+    notice = USED if problem.type is problems.IDEMPOTENCY_KEY_REUSED else one_line_of(problem)
+    form = trying(catalogue, named, typed, None, notice, problem.type.status)
+    key = typed.get("key", "") if problem.type in UNSURE else form.key
+    missing_sats = int(problem.extra["missingSats"]) if "invoice" in problem.extra else 0
+    return replace(form, key=key, missing_sats=missing_sats)
 
 
 async def _priced(gateway: Gateway, named: str, typed: Mapping[str, str]) -> Priced | FieldError:

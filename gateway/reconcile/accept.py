@@ -35,9 +35,9 @@ class WasNotPaid:
     """Its refunds are pending again and wait for a new destination."""
 
 
-async def find_frozen(pool: Pool, attempt_id: str) -> Any:
+async def find_frozen(where: Pool | Connection, attempt_id: str) -> Any:
     """The row of a frozen attempt. Raises AcceptError."""
-    attempt = await pool.fetchrow(_q.attempt, attempt_id)
+    attempt = await where.fetchrow(_q.attempt, attempt_id)
     if attempt is None:
         raise AcceptError(f"there is no refund attempt {attempt_id}")
     if attempt["state"] != "frozen":
@@ -47,16 +47,21 @@ async def find_frozen(pool: Pool, attempt_id: str) -> Any:
 
 async def accept(pool: Pool, attempt_id: str, verdict: WasPaid | WasNotPaid) -> None:
     """Raises AcceptError: unknown, not frozen (any more), or a preimage that does not prove this payment."""
-    attempt = await find_frozen(pool, attempt_id)
+    async with pool.acquire() as conn, conn.transaction():
+        await accept_in(conn, attempt_id, verdict)
+
+
+async def accept_in(conn: Connection, attempt_id: str, verdict: WasPaid | WasNotPaid) -> None:
+    """A part of the caller's transaction. Raises AcceptError."""
+    attempt = await find_frozen(conn, attempt_id)
     if isinstance(verdict, WasPaid) and hashlib.sha256(verdict.preimage).digest() != bytes(attempt["payment_hash"]):
         raise AcceptError("this preimage does not hash to the attempt's payment hash: it proves nothing")
-    async with pool.acquire() as conn, conn.transaction():
-        await lock_owner(conn, attempt["job_id"])
-        if isinstance(verdict, WasPaid):
-            await _record_paid(conn, attempt, verdict)
-        else:
-            await _record_unpaid(conn, attempt_id)
-        await conn.execute(_refunds.touch_job, attempt["job_id"])
+    await lock_owner(conn, attempt["job_id"])
+    if isinstance(verdict, WasPaid):
+        await _record_paid(conn, attempt, verdict)
+    else:
+        await _record_unpaid(conn, attempt_id)
+    await conn.execute(_refunds.touch_job, attempt["job_id"])
     word = "paid" if isinstance(verdict, WasPaid) else "not paid"
     extra = {"job_id": attempt["job_id"], "payment_hash": bytes(attempt["payment_hash"]).hex()}
     log.warning("the operator accepted refund attempt %s as %s", attempt_id, word, extra=extra)

@@ -6,6 +6,7 @@ the database was restored, and that what was paid since is not remembered.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -40,13 +41,17 @@ class Strangers:
     _node_pubkey: str = ""
     _read_to: int = 0
     _looked_at: float | None = None
+    _one_reads: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def look(self, max_age_s: float = 0.0) -> int:
         """How many there are; what was read less than `max_age_s` ago counts. Raises NodeUnavailable."""
-        now = time.monotonic()
-        if self._looked_at is None or now - self._looked_at >= max_age_s:
-            await self._read_on()
-            self._looked_at = now
+        oldest = time.monotonic() - max_age_s
+        async with self._one_reads:
+            # Who waited for another's look has that one, if it began late enough.
+            if self._looked_at is None or self._looked_at < oldest:
+                began = time.monotonic()
+                await self._read_on()
+                self._looked_at = began
         return len(self.found)
 
     async def _read_on(self) -> None:

@@ -81,7 +81,7 @@ async def read_destination(node: Node, text: str, now: datetime, rules: Destinat
         raise Problem(
             problems.DESTINATION_INVALID, "Give a BOLT11 invoice of your wallet; it begins with lnbc (or lntb, lnbcrt)."
         )
-    own = await node.get_info()
+    own = await node.identity()
     try:
         refuse_network(network_of(invoice), own)
         request = await node.decode(invoice.lower() if invoice.isupper() else invoice)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +27,11 @@ from gateway.refunds.decisions import (
     next_step,
 )
 from gateway.refunds.fees import FeeBound
+from gateway.refunds.history import KnownHistory, Reached
 from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
-from ledger.database import Pool
+from ledger.database import Connection, Pool
+from ledger.groups import Groups
 from ledger.money import MAX_SATS, Msat, sats_to_msat
 from lightning.node import Node
 from lightning.types import NotFound, PaymentOutcome, Unknown
@@ -37,6 +41,7 @@ _history = sql.load("gateway.reconcile")
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+COUNT_FROZEN_S = 5.0
 FOLLOW_S = 5.0
 """How long a send is followed at once, half the lease at most (it is renewed in the step that counts the send).
 
@@ -45,6 +50,8 @@ LND goes on with the payment; later looks tell how it ended.
 LOOK_S = 1.5
 """How long a look-up waits for a terminal word: a payment that is held must not keep others waiting."""
 MAX_LOOK_AGAIN_S = 15.0
+LEASE_LOST = object()
+"""Of a send that was not counted: somebody else holds the attempt, or it has ended."""
 FLIGHT_IS_FULL = "as much as may be is in flight"
 SENDS_LOCK_ID = 0x626F_6C74_7365_6E64
 """Of the advisory lock under which sends are counted, one after another."""
@@ -88,6 +95,31 @@ class Attempt:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NextSend:
+    """A send that is about to leave, and what is recorded with it."""
+
+    attempt: Attempt
+    owner: str
+    reached: Reached
+
+
+@dataclass(slots=True)
+class Flight:
+    """What is in flight while a group's sends are counted. `of_group`: the group's own attempts among it."""
+
+    sats: int
+    of_group: set[str]
+
+    def others_sats(self, attempt_id: str, amount_sats: int) -> int:
+        return self.sats - amount_sats if attempt_id in self.of_group else self.sats
+
+    def join(self, attempt_id: str, amount_sats: int) -> None:
+        if attempt_id not in self.of_group:
+            self.of_group.add(attempt_id)
+            self.sats += amount_sats
+
+
 @dataclass(slots=True)
 class RefundExecutor:
     pool: Pool
@@ -100,6 +132,15 @@ class RefundExecutor:
     in_flight_cap_sats: int = MAX_SATS
     """Of all processes together."""
     _strangers: Strangers | None = None
+    _history: KnownHistory = field(init=False)
+    _sends: Groups[NextSend, Any] = field(init=False)
+    _frozen_counted_at: float = -math.inf
+    _all_taken: bool = False
+    """No attempt was left waiting for a free place when it was last looked."""
+
+    def __post_init__(self) -> None:
+        self._history = KnownHistory(self.node)
+        self._sends = Groups(self.pool, self._count_sends)
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
@@ -107,19 +148,29 @@ class RefundExecutor:
         try:
             while True:
                 free = self.in_flight - len(running)
+                self._all_taken = False
                 if free > 0:
                     # A new name for each batch: a task that outlived its lease can write nothing under a later one.
                     owner = new_id()
-                    for row in await self.pool.fetch(_q.lease_due, owner, self.lease_s, free):
+                    leased = await self.pool.fetch(_q.lease_due, owner, self.lease_s, free)
+                    self._all_taken = len(leased) < free
+                    for row in leased:
                         task = asyncio.create_task(self._guarded(Attempt(row), owner))
                         running.add(task)
                         task.add_done_callback(running.discard)
-                self.metrics.frozen_refunds.set(await self.pool.fetchval(_q.frozen))
+                await self._count_frozen()
                 await self._next_wake()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _count_frozen(self) -> None:
+        """Now and then: it is for the alarm alone."""
+        now = asyncio.get_running_loop().time()
+        if now - self._frozen_counted_at >= COUNT_FROZEN_S:
+            self.metrics.frozen_refunds.set(await self.pool.fetchval(_q.frozen))
+            self._frozen_counted_at = now
 
     async def _next_wake(self) -> None:
         try:
@@ -135,11 +186,13 @@ class RefundExecutor:
         except Exception as error:  # noqa: BLE001 - unknown is never failed: the lease ends and another look decides
             log.warning("refund step fell: %s: %s", type(error).__name__, error, extra=attempt.log)
         else:
-            self.wake.set()
+            if not self._all_taken:
+                self.wake.set()
 
     async def advance(self, attempt: Attempt, owner: str) -> None:
         """Look up, decide, apply; at most one send."""
         outcome = await self.node.track_payment(attempt.payment_hash, deadline_s=LOOK_S)
+        self._history.saw(outcome)
         step = await self._decide(attempt, outcome)
         if isinstance(step, Send):
             sent = await self._send(attempt, owner)
@@ -177,17 +230,31 @@ class RefundExecutor:
 
     async def _counted(self, attempt: Attempt, owner: str) -> Any:
         """The attempt's row with one more send in it; None: it would be more than may be in flight."""
-        info = await self.node.get_info()
-        highest = await self.node.highest_payment_index()
-        async with self.pool.acquire() as conn, conn.transaction():
-            await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
-            others_sats = await conn.fetchval(_q.in_flight_sats, attempt.id)
-            if not may_join_flight(attempt.row["amount_sats"], others_sats, self.in_flight_cap_sats):
-                return None
-            args = (attempt.id, owner, attempt.row["sends"], info.pubkey, highest, self.lease_s)
-            counted = await conn.fetchrow(_q.count_send, *args)
-        if counted is None:
+        counted = await self._sends.submit(NextSend(attempt, owner, await self._history.reached()))
+        if counted is LEASE_LOST:
             raise RuntimeError("the lease was lost before the send; nothing was sent")
+        return counted
+
+    async def _count_sends(self, conn: Connection, sends: Sequence[NextSend]) -> list[Any]:
+        """A group's sends, one after another in the caller's transaction: each as `_counted`, or LEASE_LOST."""
+        await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
+        row = await conn.fetchrow(_q.in_flight, [send.attempt.id for send in sends])
+        if row is None:
+            raise RuntimeError("an aggregate answers one row")
+        flight = Flight(row["sats"], set(row["ids"]))
+        return [await self._count_send(conn, send, flight) for send in sends]
+
+    async def _count_send(self, conn: Connection, send: NextSend, flight: Flight) -> Any:
+        attempt = send.attempt
+        amount_sats = attempt.row["amount_sats"]
+        if not may_join_flight(amount_sats, flight.others_sats(attempt.id, amount_sats), self.in_flight_cap_sats):
+            return None
+        reached = send.reached
+        args = (attempt.row["sends"], reached.node_pubkey, reached.highest_payment_index, self.lease_s)
+        counted = await conn.fetchrow(_q.count_send, attempt.id, send.owner, *args)
+        if counted is None:
+            return LEASE_LOST
+        flight.join(attempt.id, amount_sats)
         return counted
 
     async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome | None:
@@ -198,7 +265,7 @@ class RefundExecutor:
         attempt.row = row
         self.metrics.refunds.labels("sent").inc()
         log.info("refund is sent", extra=attempt.log)
-        return await self.node.send_payment(
+        outcome = await self.node.send_payment(
             row["payment_request"],
             amount_msat=sats_to_msat(row["amount_sats"]) if row["amountless"] else None,
             fee_limit_msat=Msat(row["fee_limit_msat"]),
@@ -206,6 +273,8 @@ class RefundExecutor:
             timeout_s=60,
             deadline_s=min(FOLLOW_S, self.lease_s / 2),
         )
+        self._history.saw(outcome)
+        return outcome
 
     async def _apply(self, attempt: Attempt, owner: str, step: Any) -> None:
         match step:
@@ -234,9 +303,7 @@ class RefundExecutor:
             paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
             if paid is None:
                 return
-            await conn.execute(_q.refunds_paid, attempt.id)
             await book.post(conn, transfers.refund_paid(attempt.id, sats_to_msat(paid["amount_sats"]), fee_msat))
-            await conn.execute(_q.touch_job, paid["job_id"])
         self.metrics.refunds.labels("paid").inc()
         log.info("refund is paid", extra=attempt.log)
 

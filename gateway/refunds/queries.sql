@@ -55,10 +55,10 @@ from refund_attempts where fee_day = (now() at time zone 'utc')::date and fee_co
 -- One send after another is counted, in all processes, so that the cap on what is in flight holds.
 select pg_advisory_xact_lock($1)
 
--- name: in_flight_sats
--- What other attempts have sent and not heard the end of.
-select coalesce(sum(amount_sats), 0)::bigint from refund_attempts
-where state = 'unfinished' and sends > failed_sends and id <> $1
+-- name: in_flight
+-- What was sent and has not been heard the end of, and which of these attempts are among it.
+select coalesce(sum(amount_sats), 0)::bigint as sats, coalesce(array_agg(id) filter (where id = any($1)), '{}') as ids
+from refund_attempts where state = 'unfinished' and sends > failed_sends
 
 -- name: claim_refunds
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
@@ -135,9 +135,19 @@ update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = 
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
 -- name: record_paid
-update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
-    lease_owner = null, lease_until = null
-where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+-- The attempt, its refunds, and a word to whoever watches their owner; under the owner's lock.
+with paid as (
+    update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
+        lease_owner = null, lease_until = null
+    where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+), refund as (
+    update refunds set state = 'paid', updated_at = now() from paid where attempt_id = $1 and state = 'paying'
+), job as (
+    update jobs set updated_at = now() from paid where jobs.id = paid.job_id
+), session as (
+    update sessions set updated_at = now() from paid where sessions.id = paid.job_id
+)
+select job_id, amount_sats from paid
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

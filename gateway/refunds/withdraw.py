@@ -1,4 +1,4 @@
-"""LNURL-withdraw (LUD-03): a code that a wallet scans to fetch what is owed. Single use, expiring, tied to a job.
+"""LNURL-withdraw (LUD-03): a code that a wallet scans to fetch what a job or session owes. Single use, expiring.
 
 The secret k1 is an HMAC over the row's id, so that it can be shown again though only its hash is stored.
 """
@@ -53,7 +53,7 @@ def k1_hash(k1: str) -> bytes:
 
 
 async def offer(pool: Pool, token_secret: str, job_id: str, min_sats: int) -> Withdrawal:
-    """The code for what is owed on the job now. Raises Problem (409): nothing, too little, or under way."""
+    """The code for what is owed now, on a job or a session. Raises Problem (409): nothing, too little, or under way."""
     if await pool.fetchval(_q.is_under_way, job_id):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended.")
     owed = await _owed(pool, job_id, min_sats)
@@ -76,11 +76,9 @@ async def job_of(pool: Pool, k1: str, *, may_be_used: bool) -> str:
     """`may_be_used`: a wallet that repeats its call is answered by the claim. Raises Problem."""
     row = await pool.fetchrow(_q.of_k1, k1_hash(k1)) if K1.fullmatch(k1) else None
     if row is None or (row["is_expired"] and not row["is_used"]):
-        raise Problem(
-            problems.WITHDRAWAL_INVALID, "It is not known, or too old. Scan the code on the job's page again."
-        )
+        raise Problem(problems.WITHDRAWAL_INVALID, "It is not known, or too old. Scan the code on the page again.")
     if row["is_used"] and not may_be_used:
-        raise Problem(problems.WITHDRAWAL_INVALID, "It was used. Look at the job's page.")
+        raise Problem(problems.WITHDRAWAL_INVALID, "It was used. Look at the page again.")
     return str(row["job_id"])
 
 
@@ -89,7 +87,7 @@ def using_up(k1: str, job_id: str) -> Callable[[Connection], Awaitable[None]]:
 
     async def use_up(conn: Connection) -> None:
         if not await conn.fetchval(_q.use_up, k1_hash(k1), job_id):
-            raise Problem(problems.WITHDRAWAL_INVALID, "It was used, or is too old. Look at the job's page.")
+            raise Problem(problems.WITHDRAWAL_INVALID, "It was used, or is too old. Look at the page again.")
 
     return use_up
 

@@ -5,8 +5,8 @@ where job_id = $1 and used_at is null and expires_at > now() + make_interval(sec
 order by expires_at desc limit 1
 
 -- name: insert
-insert into lnurl_withdrawals (id, k1_hash, job_id, expires_at)
-values ($1, $2, $3, now() + make_interval(secs => $4)) returning expires_at
+insert into lnurl_withdrawals (id, k1_hash, job_id, session_id, expires_at)
+values ($1, $2, $3, (select id from sessions where id = $3), now() + make_interval(secs => $4)) returning expires_at
 
 -- name: of_k1
 select job_id, used_at is not null as is_used, expires_at <= now() as is_expired

@@ -16,6 +16,7 @@ from gateway.api.models import InvoiceSettledEvent
 from gateway.context import GATEWAY, Gateway
 from gateway.execution.queue import enqueue
 from gateway.jobs.settle import Settlement, settle
+from gateway.jobs.settle_group import goes_with_others
 from gateway.problems import Problem
 from gateway.settlement.event import is_signed
 from ledger import sql
@@ -49,7 +50,11 @@ async def book(gateway: Gateway, payment_hash: bytes) -> Settlement:
     invoice = await gateway.node.lookup_invoice(payment_hash)
     if invoice is None or invoice.state is not InvoiceState.SETTLED:
         raise Problem(problems.NOT_SETTLED, "Nothing was booked.")
-    did = await settle(gateway.pool, invoice, enqueue, gateway.rules)
+    if goes_with_others(known):
+        did = await gateway.settlements.submit(invoice)
+    else:
+        did = await settle(gateway.pool, invoice, enqueue, gateway.rules)
+    gateway.hub.tell(known["job_id"] or known["session_id"] or payment_hash.hex())
     gateway.metrics.settlements.labels(did.value).inc()
     log.info("settlement: %s", did.value, extra={"job_id": known["job_id"], "payment_hash": payment_hash.hex()})
     return did

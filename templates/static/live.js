@@ -23,7 +23,7 @@
     const active = document.activeElement;
     const focus = root.contains(active) && active.id ? { id: active.id, start: null, end: null } : null;
     if (focus && "selectionStart" in active) [focus.start, focus.end] = [active.selectionStart, active.selectionEnd];
-    const typed = [...root.querySelectorAll("textarea[name]")]
+    const typed = [...root.querySelectorAll("textarea[name], input[name]")]
       .filter((field) => field.value !== field.defaultValue)
       .map((field) => [field.id, field.value]);
     const open = [...root.querySelectorAll("details[open][id]")].map((part) => part.id);
@@ -206,7 +206,7 @@
 
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
-    if (window.webln) for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
+    if (typeof window.webln?.enable === "function") for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
     tick();
   };
 

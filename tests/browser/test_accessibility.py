@@ -1,171 +1,178 @@
-"""axe-core finds nothing serious on any page, public or the operator's, in any of its states."""
+"""axe-core on every page: no serious finding, in light and dark, on a desk and on a phone."""
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
+from importlib import resources
+from typing import Any
 
-import asyncpg
+import pytest
 from playwright.async_api import Page, expect
 
 from lightning.regtest.control import AsyncControl
-from tests.browser.axe import grave_findings
 from tests.browser.conftest import Visit, Visiting
+from tests.browser.test_job_page import buy_echo, says
+from tests.browser.test_session_page import open_one
 from tests.gateways import GatewayProcess
 from tests.services import WorkService
 
-WAIT_MS = 30_000
-LISTS = ("refunds", "jobs", "sessions", "invoices", "identities", "grants", "book", "webhooks", "deliveries", "actions")
-ROOMS = ("", "pool", "reconciliation", "plots", "logins", f"identities/{'ab' * 32}", *LISTS)
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SHAPES = [(1280, "light"), (390, "dark")]
+LISTS = (
+    *("refunds", "jobs", "sessions", "invoices", "identities", "grants", "book", "actions", "webhooks", "deliveries"),
+    *("pool", "reconciliation", "plots", "logins"),
+)
 
 
-async def says(page: Page, words: str) -> None:
-    await expect(page.get_by_role("heading", level=1)).to_contain_text(words, timeout=WAIT_MS)
+async def serious(page: Page) -> list[str]:
+    """What axe finds that is serious or critical: the rule, where, and why."""
+    await page.evaluate(AXE)
+    found: dict[str, Any] = await page.evaluate("rules => axe.run(document, { runOnly: rules })", RULES)
+    assert len(found["passes"]) > 10
+    return [
+        f"{page.url}: {violation['id']} at {node['target']}: {node['failureSummary']}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
-async def offer(visit: Visit, **work_input: object) -> None:
-    """Up to the price of the work `echo`."""
-    await visit.open("/?work=echo")
-    await visit.page.get_by_label("Input").fill(json.dumps(work_input))
-    await visit.page.get_by_role("button", name="See the price").click()
-    await expect(visit.page.get_by_role("heading", name="At most")).to_be_visible()
-
-
-async def buy(visit: Visit, **work_input: object) -> None:
-    await offer(visit, **work_input)
-    await visit.page.get_by_role("button", name=re.compile("Buy for")).click()
-    await says(visit.page, "Pay 100 sats")
-
-
-async def pay_with_demo_wallet(page: Page) -> None:
-    await page.get_by_role("button", name="Pay with the demo wallet").click()
-
-
-async def test_axe_sees_what_is_wrong(visiting: Visiting) -> None:
-    async with visiting() as visit:
-        await visit.open("/")
-        await visit.page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<button></button>')")
-        found = await grave_findings(visit.page)
-        assert len(found) == 4
-        assert all("button-name" in words for words in found)
-
-
-async def test_pages_that_anybody_opens(visiting: Visiting) -> None:
-    async with visiting() as visit:
-        for path in ("/", "/?work=markdown-pdf", "/sessions", "/pool", "/find", "/docs", "/nothing", "/operator/login"):
+async def clean(visit: Visit, *paths: str) -> None:
+    """The page that is open, or each of these."""
+    for path in paths or (None,):
+        if path is not None:
             await visit.open(path)
-            assert await grave_findings(visit.page) == []
-        await offer(visit, cost=30)
-        assert await grave_findings(visit.page) == []
-        visit.forgive("status of 404")
+        assert await serious(visit.page) == []
+        await visit.fits()
 
 
-async def test_a_job_from_its_invoice_to_its_refund(
-    visiting: Visiting, service: WorkService, payer: AsyncControl
+@pytest.mark.parametrize(("width", "scheme"), SHAPES)
+async def test_the_pages_of_a_payer(
+    visiting: Visiting, payer: AsyncControl, service: WorkService, width: int, scheme: str
 ) -> None:
-    async with visiting() as visit:
+    async with visiting(viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
         page = visit.page
-        await buy(visit, cost=30, hold=True)
-        assert await grave_findings(page) == []
-        await pay_with_demo_wallet(page)
-        await says(page, "Working on it")
-        await page.get_by_text("Say now where unused sats go").click()
-        assert await grave_findings(page) == []
+        await clean(visit, "/", "/?work=markdown-pdf", "/sessions", "/pool", "/find", "/docs")
+        await visit.open("/nowhere")
+        await clean(visit)
+        visit.forgive("404")
+
+        await visit.open("/?work=echo")
+        await page.get_by_label("Input").fill('{"cost": 30, "hold": true}')
+        await page.get_by_role("button", name="See the price").click()
+        await clean(visit)
+        await buy_echo(visit, cost=30, hold=True)
+        await clean(visit)
+        await payer.pay(await page.locator("#invoice").input_value())
+        await service.arrived.wait()
+        await says(page, "Working")
+        await clean(visit)
         service.release.set()
-        await says(page, "70 sats are yours to take back")
-        await page.get_by_label("An invoice of your wallet").fill(await payer.invoice(71))
-        await page.get_by_role("button", name="Send me 70 sats").click()
-        await expect(page.get_by_role("alert")).to_contain_text("Make an invoice over 70 sats")
-        assert await grave_findings(page) == []
-        await page.get_by_role("button", name="Refund to the demo wallet").click()
-        await says(page, "went back to you")
-        assert await grave_findings(page) == []
-        visit.forgive("status of 422")
+        await says(page, "Done, and")
+        await clean(visit)
+
+        await buy_echo(visit, fail=True)
+        await payer.pay(await page.locator("#invoice").input_value())
+        await expect(page.locator("#refund")).to_be_visible(timeout=30_000)
+        await clean(visit)
+        await page.locator("#destination").fill("nonsense")
+        await page.locator("#send-refund").click()
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await clean(visit)
+        visit.forgive("422")
 
 
-async def test_a_job_that_ends_badly(visiting: Visiting) -> None:
-    async with visiting() as visit:
+@pytest.mark.parametrize(("width", "scheme"), SHAPES)
+async def test_the_page_of_a_balance(visiting: Visiting, payer: AsyncControl, width: int, scheme: str) -> None:
+    async with visiting(viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
         page = visit.page
-        await buy(visit, fail=True)
-        await pay_with_demo_wallet(page)
-        await says(page, "The work failed")
-        assert await grave_findings(page) == []
-        await buy(visit)
-        await page.get_by_role("button", name="Cancel this job").click()
-        await says(page, "This job ended unpaid")
-        assert await grave_findings(page) == []
-        job = page.url
-        await visit.context.clear_cookies()
-        await page.goto(job)
-        await says(page, "does not hold this job's key")
-        assert await grave_findings(page) == []
-        visit.forgive("status of 401")
-
-
-async def test_a_prepaid_balance(visiting: Visiting, payer: AsyncControl) -> None:
-    async with visiting() as visit:
-        page = visit.page
-        await visit.open("/sessions")
-        await page.get_by_label("How many sats to pay in").fill("1,000")
-        await page.get_by_role("button", name="Get the invoice").click()
-        await says(page, "Pay in 1,000 sats")
-        assert await grave_findings(page) == []
-        await pay_with_demo_wallet(page)
+        invoice = await open_one(visit, "1,000")
+        await clean(visit)
+        await payer.pay(invoice)
         await says(page, "1,000 sats to spend")
-        assert await grave_findings(page) == []
-        await page.locator("#try textarea").fill('{"cost": 30}')
-        await page.get_by_role("button", name="Run it now").click()
-        await says(page, "970 sats to spend")
-        for folded in ("Show the token and how to use it", "Close, and take back the rest", "Top up"):
-            await page.get_by_text(folded, exact=True).click()
-        assert await grave_findings(page) == []
+        for part in ("Top up", "Close, and take back the rest", "Show the token and how to use it"):
+            await page.get_by_text(part, exact=True).click()
+        await clean(visit)
         await page.locator("#close").click()
-        await says(page, "970 sats are yours")
-        assert await grave_findings(page) == []
-        await page.locator("#destination").fill(await payer.invoice(970))
-        await page.locator("#close").click()
-        await says(page, "970 sats went back to you")
-        assert await grave_findings(page) == []
+        await says(page, "are yours")
+        await clean(visit)
 
 
-async def test_the_page_of_a_fault_that_passes(visiting: Visiting, running_gateway: GatewayProcess) -> None:
-    """The database does not answer in time: 503, and words about the money."""
-    database = await asyncpg.connect(running_gateway.dsn)
-    async with visiting() as visit:
-        await buy(visit)
-        async with database.transaction():
-            await database.execute("lock table jobs in access exclusive mode")
-            answer = await visit.page.reload()
-        assert answer is not None
-        assert answer.status == 503
-        assert await grave_findings(visit.page) == []
-        visit.forgive("status of 503|ERR_INCOMPLETE")
-    await database.close()
-
-
-async def log_in(visit: Visit, key: str) -> None:
-    await visit.open("/operator/login")
-    await visit.page.get_by_label("Operator key").fill(key)
-    await visit.page.get_by_role("button", name="Log in").click()
-    await says(visit.page, "Overview")
-
-
-async def test_the_operators_pages(visiting: Visiting, tmp_path: Path) -> None:
-    key = (tmp_path / "data/secrets/operator_key").read_text().strip()
-    async with visiting() as visit:
-        await buy(visit, cost=30)
-        await pay_with_demo_wallet(visit.page)
-        await says(visit.page, "are yours to take back")
-        await log_in(visit, key)
-        for room in ROOMS:
-            await visit.open(f"/operator/{room}".rstrip("/"))
-            assert await grave_findings(visit.page) == []
+@pytest.mark.parametrize(("width", "scheme"), SHAPES)
+async def test_the_pages_of_the_operator(
+    visiting: Visiting, running_gateway: GatewayProcess, width: int, scheme: str
+) -> None:
+    key = (running_gateway.folder / "data/secrets/operator_key").read_text().strip()
+    async with visiting(viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
+        await clean(visit, "/operator/login")
+        await visit.page.get_by_label("Operator key").fill(key)
+        await visit.page.get_by_role("button", name="Log in").click()
+        await visit.page.wait_for_url(f"{visit.url}/operator")
+        await clean(visit, "/operator", *(f"/operator/{name}" for name in LISTS))
         await visit.open("/operator/pool")
-        await visit.page.get_by_label("Amount in sats").fill("12,345")
-        await visit.page.get_by_role("button", name="Go on").click()
-        await says(visit.page, "Top up the free pool?")
-        assert await grave_findings(visit.page) == []
-        await visit.open("/operator/nothing")
-        assert await grave_findings(visit.page) == []
-        visit.forgive("status of 404")
+        await visit.page.locator("input[name=amount_sats]").fill("1000")
+        await visit.page.locator("main form button").first.click()
+        await clean(visit)
+
+
+async def test_what_is_wrong_is_found(visiting: Visiting) -> None:
+    async with visiting() as visit:
+        await visit.open("/find")
+        await visit.page.evaluate("document.querySelector('label[for=preimage]').remove()")
+        assert any("preimage" in finding for finding in await serious(visit.page))
+
+
+async def tab_to(page: Page, selector: str) -> None:
+    """By the keyboard alone; each place on the way shows that it has the focus."""
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", await page.evaluate("document.activeElement.outerHTML")
+        if await page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} is not reached by the keyboard")
+
+
+async def test_bought_and_refunded_by_the_keyboard(visiting: Visiting) -> None:
+    async with visiting() as visit:
+        page = visit.page
+        await visit.open("/?work=echo")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.matches('.skip')")
+        await page.keyboard.press("Enter")
+        await tab_to(page, "#input")
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type('{"cost": 30}')
+        await tab_to(page, "form.order button")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="At most")).to_be_visible()
+        await tab_to(page, "#offer button.primary")
+        await page.keyboard.press("Enter")
+        await says(page, "Pay 100 sats")
+        await tab_to(page, "#demo-pay")
+        await page.keyboard.press("Enter")
+        await says(page, "Done, and")
+        assert not await page.evaluate("document.activeElement === document.body")
+        await tab_to(page, "#demo-refund")
+        await page.keyboard.press("Enter")
+        await says(page, "went back to you")
+
+
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+async def test_nothing_jumps_while_a_page_is_drawn(visiting: Visiting) -> None:
+    """What changes with the job's state may move; a page that was only opened may not."""
+    async with visiting(viewport={"width": 390, "height": 844}) as visit:
+        await visit.page.add_init_script(SHIFTS)
+        await buy_echo(visit)
+        for path in ("/", "/sessions", "/pool", visit.page.url.removeprefix(visit.url)):
+            await visit.open(path)
+            await visit.page.wait_for_load_state("networkidle" if not path.startswith("/jobs/") else "load")
+            await visit.page.evaluate("document.fonts.ready")
+            assert await visit.page.evaluate("window.shifted") < 0.1

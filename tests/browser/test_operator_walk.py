@@ -57,6 +57,6 @@ async def test_nothing_is_wider_than_a_phone(visiting: Visiting, tmp_path: Path)
         await visit.fits()
         await visit.page.get_by_label("Operator key").fill(key)
         await visit.page.get_by_role("button", name="Log in").click()
-        for name in (*PAGES, "reconciliation", f"identities/{'ab' * 32}"):
+        for name in (*PAGES, "webhooks", "deliveries", "logins", "reconciliation", f"identities/{'ab' * 32}"):
             await visit.open(f"/operator/{name}".rstrip("/"))
             await visit.fits()

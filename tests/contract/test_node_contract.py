@@ -338,6 +338,8 @@ class TestPayments:
 
 async def test_the_node_says_who_it_is(world: World) -> None:
     info = await world.node.get_info()
+    own = await world.node.identity()
+    assert (own.pubkey, own.network) == (info.pubkey, info.network)
     assert info.network == "regtest"
     assert len(bytes.fromhex(info.pubkey)) == 33
     assert info.synced_to_chain

@@ -198,7 +198,7 @@ async def test_a_mistake_in_accepting_is_one_line(tmp_path: Path, dsn: str, args
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "worker", "watch", "migrate", "audit", "reconcile", "doctor", "demo", "regtest"]
+    "command", ["", "serve", "worker", "watch", "migrate", "audit", "reconcile", "doctor", "demo", "regtest", "pool"]
 )
 async def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     result = await boltworks(tmp_path, *([command] if command else []), "--help")

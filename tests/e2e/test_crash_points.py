@@ -32,6 +32,8 @@ from tests.nostr import Signer, header
 from tests.services import WorkService
 
 SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
+ALONE = {"settle_group", "complete_group"}
+"""Reached by jobs that their buyers pay alone; in all others the pool has a part."""
 """Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 TIMEOUT_S = 90
 
@@ -46,14 +48,18 @@ class Victim:
     rules: Rules
     bought: int = 0
     completed: int = 0
+    completed_alone: int = 0
 
-    async def sell_and_refund(self, work_input: dict[str, Any], owed_sats: int, *, on_file: bool = False) -> bool:
-        """One partial job, paid and paid back, however often the process dies meanwhile. True: it died.
+    async def sell_and_refund(
+        self, work_input: dict[str, Any], owed_sats: int, *, on_file: bool = False, alone: bool = False
+    ) -> bool:
+        """One job, paid and paid back, however often the process dies meanwhile. True: it died.
 
-        `on_file`: the destination is given with the order, and nobody asks for the refund.
+        `on_file`: the destination is given with the order, and nobody asks for the refund. `alone`: its buyer has no
+        identity and pays all; else the pool gives half.
         """
         back = await self.payer.invoice(0 if on_file else owed_sats, expiry_s=3600)
-        job, died = await self._buy(work_input, {"refundTo": back} if on_file else {})
+        job, died = await self._buy(work_input, {"refundTo": back} if on_file else {}, alone=alone)
         await self.payer.pay(job["invoice"]["paymentRequest"])
         async with asyncio.timeout(TIMEOUT_S):
             while True:
@@ -68,35 +74,39 @@ class Victim:
         assert received is not None
         assert received.amount_paid_msat == owed_sats * 1000
         assert seen["refundAmountSats"] == owed_sats
-        self.completed += seen["state"] == "complete"
+        self.completed += seen["state"] == "complete" and not alone
+        self.completed_alone += seen["state"] == "complete" and alone
         return died
 
-    async def _buy(self, work_input: dict[str, Any], more: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    async def _buy(
+        self, work_input: dict[str, Any], more: dict[str, Any], *, alone: bool
+    ) -> tuple[dict[str, Any], bool]:
         """By somebody new each time, whom the pool gives half; and whether it died. One order is one job.
 
         The last steps of the job before may reach the point too.
         """
         self.bought += 1
         who, key, died = Signer(1000 + self.bought), f"walk-{secrets.token_hex(16)}", False
+        stood = await self.pool.fetchval("select count(*) from jobs")
         await self.pool.execute("insert into identities (pubkey, operator_tier) values ($1, 'half')", who.pubkey)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 died = await self.doomed.revive() is not None or died
                 try:
-                    job = await self._ask(who, {"work": "echo", "input": work_input, **more}, key)
+                    job = await self._ask(None if alone else who, {"work": "echo", "input": work_input, **more}, key)
                 except aiohttp.ClientError:
                     job = None
                 if job is not None:
                     break
                 await asyncio.sleep(0.03)
-        assert job["serve"] == "partial"
-        assert await self.pool.fetchval("select count(*) from jobs where pubkey = $1", who.pubkey) == 1
+        assert job["serve"] == ("gate" if alone else "partial")
+        assert await self.pool.fetchval("select count(*) from jobs") == stood + 1
         return job, died
 
-    async def _ask(self, who: Signer, body: dict[str, Any], key: str) -> dict[str, Any] | None:
+    async def _ask(self, who: Signer | None, body: dict[str, Any], key: str) -> dict[str, Any] | None:
         """None: an earlier try with this key is not over yet."""
         raw, url = json.dumps(body).encode(), f"{self.buyer.url}/api/jobs"
-        headers = header(who.call("POST", url, raw, content=secrets.token_hex(8)))
+        headers = {} if who is None else header(who.call("POST", url, raw, content=secrets.token_hex(8)))
         headers |= {"Content-Type": "application/json", "Idempotency-Key": key}
         async with self.buyer.http.post(url, data=raw, headers=headers) as response:
             job = await response.json()
@@ -121,8 +131,9 @@ class Victim:
         await assert_books_and_node_agree(self.pool, self.node, self.rules, point)
         async with self.pool.acquire() as conn:
             kept = await book.kept_balances(conn, (POOL, POOL_RESERVED))
-        # Each that was done absorbed 50, and the pool got its 5 % of the 20 that its buyer was charged.
-        assert kept == {POOL: (POOL_SATS - 49 * self.completed) * 1000, POOL_RESERVED: 0}, point
+        # Each that was done absorbed 50, and the pool got its 5 % of the 20, or of the 70, that its buyer was charged.
+        given_msat = 49_000 * self.completed - 3_500 * self.completed_alone
+        assert kept == {POOL: POOL_SATS * 1000 - given_msat, POOL_RESERVED: 0}, point
         # The walk fails more work than anybody may: it is not slowed down for that.
         await self.pool.execute("delete from work_failures")
 
@@ -150,6 +161,7 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         await victim.sell_and_refund({"cost": 70}, 30)
         await victim.sell_and_refund({"fail": True}, 50)
         await victim.sell_and_refund({"cost": 70}, 30, on_file=True)
+        await victim.sell_and_refund({"cost": 70}, 30, alone=True)
     highest = victim.doomed.points()
     assert set(highest) == set(MONEY)
     deaths: Counter[str] = Counter()
@@ -158,7 +170,7 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         victim.doomed.aim(point)
         failing, on_file = name == "fail", name == "on_file"
         work_input, owed_sats = ({"fail": True}, 50) if failing else ({"cost": 70}, 30)
-        died = await victim.sell_and_refund(work_input, owed_sats, on_file=on_file)
+        died = await victim.sell_and_refund(work_input, owed_sats, on_file=on_file, alone=name in ALONE)
         victim.doomed.spare()
         deaths[name] += died
         await victim.assert_all_is_right(point)

@@ -82,3 +82,10 @@ async def test_a_worn_out_token_buys_the_next_one_by_itself(
     assert len({paid.token for paid in client.paid}) == len(deposits) > 1
     assert len(upstream.asked) == 3
     assert before - await payer.settled_balance_msat() == sum(deposits)
+
+
+async def test_the_largest_token_can_be_asked_for(
+    gateway: GatewayProcess, upstream: LoudModelServer, client: Client, payer: AsyncControl
+) -> None:
+    answer = await client.send("GET", f"{gateway.url}/v1/models", **{"X-Deposit-Sats": "100000000"})
+    assert (await payer.decode(answer.challenged.invoice)).num_satoshis == 100_000_000

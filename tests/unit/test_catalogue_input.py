@@ -149,3 +149,14 @@ def test_limits_bound_wide_and_deep_values() -> None:
     assert json_fault([1, 2, 3, 4, 5], limits) is not None
     assert json_fault([[1]], limits) is None
     assert json_fault([[[1]]], limits) is not None
+
+
+@pytest.mark.parametrize(
+    ("work", "is_slow"),
+    [("translate", True), ("any", False), ("tree", True), ("chat", False)],
+)
+def test_what_a_small_input_may_keep_busy_is_priced_in_a_thread(catalogue: Catalogue, work: str, is_slow: bool) -> None:
+    """Patterns, pairs that are compared, schemas inside themselves."""
+    entry = catalogue.find(work)
+    assert entry is not None
+    assert entry.is_slow_to_price is is_slow

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from ledger.money import MAX_SATS
+from lightning import bolt11
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, fund, pool_now, rank
 from tests.web.free_tier import operator as by_key
-from tests.web.operator_browser import hidden_fields, operating
+from tests.web.operator_browser import hidden_fields, operating, words
+from tests.web.test_reconcile import frozen
 
 
 async def actions(web: Web) -> list[tuple[str, ...]]:
@@ -170,3 +172,39 @@ async def test_what_the_key_does_by_the_api_is_written_down(web: Web) -> None:
         ("key", "topup", "pool", "7 sats", "repeated", ""),
         ("key", "identity", ALICE.pubkey, "tier: all", "done", ""),
     ]
+
+
+async def test_a_frozen_refund_is_decided_by_its_proof(web: Web) -> None:
+    job, attempt, invoice = await frozen(web)
+    path = f"/operator/frozen/{attempt}"
+    preimage = web.node._preimages[bolt11.read(invoice).payment_hash].hex()
+    async with operating(web) as operator:
+        assert path in (await operator.get("/operator")).text
+        assert path in (await operator.get("/operator/refunds?state=frozen")).text
+        assert invoice in (await operator.get(path)).text
+        for wrong in ({}, {"verdict": "paid"}, {"preimage": preimage}, {"verdict": "paid", "preimage": preimage}):
+            assert (await operator.send(path, wrong)).status == 422
+        _, refused = await operator.confirm(path, {"verdict": "paid", "preimage": "ab" * 32, "fee_msat": "5"})
+        assert (refused.status, "proves nothing" in refused.text) == (409, True)
+        assert (await web.job(job))["refundState"] == "paying"
+        question, done = await operator.confirm(path, {"verdict": "paid", "preimage": preimage, "fee_msat": "5"})
+        assert preimage in question.text
+        assert "Done: refund of 70 sats: was paid." in words(await operator.get(done.headers["Location"]))
+        assert (await web.job(job))["refundState"] == "paid"
+        assert (await operator.get(path)).status == 409
+        assert (await operator.get("/operator/frozen/unknown")).status == 409
+        assert (await operator.get("/operator/frozen/%00")).status == 404
+    assert await web.gateway.pool.fetchval("select amount_msat from transfers where cause_kind = 'routing_fee'") == 5
+    assert await actions(web) == [
+        ("session", "refund_decided", attempt, "70 sats: was paid", "refused", "refund_not_accepted"),
+        ("session", "refund_decided", attempt, "70 sats: was paid", "done", ""),
+    ]
+
+
+async def test_a_frozen_refund_that_was_not_paid_is_owed_again(web: Web) -> None:
+    job, attempt, _ = await frozen(web)
+    async with operating(web) as operator:
+        question, _ = await operator.confirm(f"/operator/frozen/{attempt}", {"verdict": "failed"})
+    assert "it is paid twice" in question.text
+    await web.until(job, refundState="pending", refundAmountSats=70)
+    assert await actions(web) == [("session", "refund_decided", attempt, "70 sats: was not paid", "done", "")]

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.app import make_app
+from gateway.operator import sessions
 from gateway.operator.sessions import TRIES_IN_ALL, TRIES_PER_ADDRESS
 from tests.web.conftest import Web
 from tests.web.operator_browser import COOKIE, Operator, operating, words
@@ -41,6 +42,7 @@ async def test_the_right_key_opens_a_session(web: Web) -> None:
         assert len(cookie.value) == 43
         assert row["life"].total_seconds() == 12 * 3600
         assert "Log out" in (await operator.get("/operator")).text
+        assert (await operator.get("/operator/login")).headers["Location"] == "/operator"
         assert await count(web, "operator_login_tries") == 0, "a right key is no try"
 
 
@@ -177,6 +179,23 @@ async def test_an_expired_session_opens_nothing(web: Web) -> None:
             " last_seen_at = last_seen_at - interval '12 hours', expires_at = expires_at - interval '12 hours'"
         )
         assert await ended(web, operator)
+
+
+async def test_what_is_over_is_forgotten(web: Web) -> None:
+    async with operating(web, logged_in=False) as operator:
+        await operator.log_in(web, "wrong")
+        await operator.log_in(web)
+        await sessions.forget_old(web.gateway.pool)
+        assert (await count(web, "operator_sessions"), await count(web, "operator_login_tries")) == (1, 1)
+        assert 'in the last 15 minutes</dt><dd><span class="badge bad">1<' in (await operator.get("/operator")).text
+        await web.gateway.pool.execute(
+            "update operator_sessions set created_at = now() - interval '2 hours',"
+            " last_seen_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'"
+        )
+        await web.gateway.pool.execute("update operator_login_tries set tried_at = now() - interval '25 hours'")
+        await sessions.forget_old(web.gateway.pool)
+        assert (await count(web, "operator_sessions"), await count(web, "operator_login_tries")) == (0, 0)
+    assert await count(web, "operator_actions") == 1, "the log stays"
 
 
 async def test_a_logged_out_session_opens_nothing_even_with_its_old_cookie(web: Web) -> None:

@@ -232,7 +232,7 @@ async def test_a_frozen_refund_is_shown_with_the_words_that_decide_it(web: Web) 
     )
     async with operating(web) as operator:
         text = (await operator.get("/operator")).text
-        assert "boltworks reconcile --accept frozen-one" in text
+        assert "/operator/frozen/frozen-one" in text
         assert "history lost" in (await operator.get("/operator/refunds?state=frozen")).text
         assert "Nothing matches" in (await operator.get("/operator/refunds?state=paying")).text
 
@@ -246,3 +246,11 @@ async def test_plots_show_today(web: Web) -> None:
     assert re.search(r": 3[0-9] sats</title></rect>\s*</svg>", revenue)
     assert re.search(r": 0 sats</title></rect>\s*</svg>", refunds)
     assert re.search(r": 99[0-9] sats</title></circle>\s*</svg>", pool)
+
+
+async def test_a_list_can_be_followed_live(web: Web) -> None:
+    async with operating(web) as operator:
+        assert "http-equiv" not in (await operator.get("/operator/book")).text
+        page = await operator.get("/operator/book?state=settlement&live=1")
+        assert '<meta http-equiv="refresh" content="3">' in page.text
+        assert 'href="/operator/book?state=settlement">Stop following' in page.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,12 @@ from gateway.execution.queue import enqueue
 from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept
 from gateway.reconcile.report import Report
 from gateway.reconcile.run import reconcile
+from gateway.reconcile.strangers import Strangers
+from ledger.database import Pool
 from ledger.money import Msat
 from lightning import bolt11
-from lightning.types import InFlight, Settled, Unknown
+from lightning.fake import FakeNode
+from lightning.types import InFlight, Invoice, Settled, Unknown
 from tests.web.conftest import Web
 
 
@@ -215,3 +219,20 @@ async def test_a_debt_made_after_the_backup_is_paid_as_ever(web: Web) -> None:
     await web.gateway.pool.execute("update refunds set created_at = now() + interval '5 seconds'")
     await web.refund(job, web.invoice(70))
     await web.until(job, refundState="paid")
+
+
+class ListedNode(FakeNode):
+    listed = 0
+
+    def list_invoices(self, *, after_add_index: int = 0) -> AsyncGenerator[Invoice, None]:
+        self.listed += 1
+        return super().list_invoices(after_add_index=after_add_index)
+
+
+async def test_looks_for_strangers_that_begin_together_are_one(pool: Pool) -> None:
+    node = ListedNode()
+    strangers = Strangers(pool, node)
+    assert await asyncio.gather(*(strangers.look(60.0) for _ in range(8))) == [0] * 8
+    assert node.listed == 1
+    await strangers.look(0.0)
+    assert node.listed == 2

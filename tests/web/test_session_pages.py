@@ -17,6 +17,7 @@ from gateway.problems import Problem
 from tests.loud_model import loud_model_server, sell
 from tests.web.conftest import Web
 from tests.web.test_pages import Browser, Page, new_session
+from tests.web.test_refund_retries import NO_ROUTE
 
 
 @pytest_asyncio.fixture
@@ -118,6 +119,36 @@ async def test_the_keys_are_in_two_cookies_that_scripts_can_not_read(web: Web, b
     assert page.cookies["boltworks_refund_key"].value not in shown
 
 
+async def test_the_keys_are_secure_behind_https(web: Web, browser: Browser) -> None:
+    web.gateway.settings = web.gateway.settings.model_copy(update={"public_url": "https://pay.example.org"})
+    form = await browser.get("/sessions")
+    page = await browser.post("/sessions", {"key": form.hidden("key"), "deposit": "10"})
+    assert [bool(cookie["secure"]) for cookie in page.cookies.values()] == [True, True]
+
+
+async def test_the_start_page_leads_there_and_an_amount_is_one_touch(browser: Browser) -> None:
+    assert 'href="/sessions"' in (await browser.get("/")).text
+    assert 'href="/sessions?deposit=5%2C000"' in (await browser.get("/sessions")).body.decode()
+    assert (
+        'name="deposit" required maxlength="13" autocomplete="off" value="5,000"'
+        in (await browser.get("/sessions?deposit=5%2C000")).text
+    )
+    assert "evil" not in (await browser.get("/sessions?deposit=evil")).text
+
+
+async def test_a_node_that_is_away_loses_nothing_and_the_same_form_goes_on(web: Web, browser: Browser) -> None:
+    form = {"key": (await browser.get("/sessions")).hidden("key"), "deposit": "10"}
+    web.node.go_unavailable()
+    refused = await browser.post("/sessions", form)
+    assert (refused.status, "What you paid in stays yours" in refused.text) == (503, True)
+    assert refused.hidden("key") == form["key"]
+    web.node.come_back()
+    page = await browser.post("/sessions", form)
+    assert page.status == 303
+    assert await web.gateway.pool.fetchval("select count(*) from sessions") == 1
+    assert "lightning:lnbc" in (await browser.get(page.headers["Location"])).text
+
+
 async def test_one_form_opens_one_balance(web: Web, browser: Browser) -> None:
     form = {"key": (await browser.get("/sessions")).hidden("key"), "deposit": "10"}
     pages = await asyncio.gather(*(browser.post("/sessions", form) for _ in range(3)))
@@ -137,15 +168,26 @@ async def test_a_wrong_deposit_opens_nothing(web: Web, browser: Browser, deposit
 
 
 @pytest.mark.parametrize(
-    ("text", "sats"), [("1000", 1000), ("1,000", 1000), ("1 000", 1000), ("1.000", 1000), ("1'000", 1000), (" 7 ", 7)]
+    ("text", "sats"),
+    [
+        ("1000", 1000),
+        ("1,000", 1000),
+        ("1 000", 1000),
+        ("1.000", 1000),
+        ("1'000", 1000),
+        (" 7 ", 7),
+        ("1,234,567", 1234567),
+    ],
 )
 def test_an_amount_as_people_write_it(text: str, sats: int) -> None:
     assert sats_of(text) == sats
 
 
-def test_an_amount_that_is_none() -> None:
+@pytest.mark.parametrize("text", ["ten", "1.5", "0.5", "1,00", "1,0000", "1..000", "0,100", "1e3", "٣", "12.34", ""])
+def test_an_amount_that_is_none(text: str) -> None:
+    """What could be a part of a sat is asked again: 1.5 is not 15."""
     with pytest.raises(Problem):
-        sats_of("ten")
+        sats_of(text)
 
 
 async def test_a_wrong_refund_address_is_told_before_anything_is_opened(web: Web, browser: Browser) -> None:
@@ -214,6 +256,44 @@ async def test_one_form_runs_one_request(web: Web, browser: Browser) -> None:
     assert (await balance(web, path), len(web.service.orders)) == (970, 1)
 
 
+async def test_a_form_sent_again_while_it_runs_is_charged_once(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser)
+    typed = '{"cost": 30, "hold": true}'
+    form = {"work": "echo", "key": (await browser.get(path)).hidden("key"), "input": typed}
+    first = asyncio.create_task(browser.post(f"{path}/request", form))
+    await until(browser, path, "A request runs")
+    again = await browser.post(f"{path}/request", form)
+    assert (again.status, "it counts once" in again.text, "No sats were taken" in again.text) == (409, True, False)
+    web.service.release.set()
+    assert (await first).status == 303
+    shown_again = {**form, "key": again.hidden("key")}
+    assert (await browser.post(f"{path}/request", shown_again)).status == 303
+    assert (await balance(web, path), len(web.service.orders)) == (970, 1)
+
+
+async def test_a_form_whose_input_was_changed_asks_before_it_runs_again(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser)
+    form = {"work": "echo", "key": (await browser.get(path)).hidden("key"), "input": '{"cost": 30}'}
+    assert (await browser.post(f"{path}/request", form)).status == 303
+    changed = {**form, "input": '{"cost": 40}'}
+    asked = await browser.post(f"{path}/request", changed)
+    assert (asked.status, "ran a request before" in asked.text) == (422, True)
+    assert await balance(web, path) == 970
+    assert (await browser.post(f"{path}/request", {**changed, "key": asked.hidden("key")})).status == 303
+    assert await balance(web, path) == 930
+
+
+async def test_what_is_missing_is_said_also_when_there_is_no_invoice_for_it(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser, "40")
+    web.node.go_unavailable()
+    page = await request(browser, path)
+    assert page.status == 402
+    assert "60 sats more, and it can run. Top up, then run it again. Nothing was charged." in page.text
+    assert "#pay" not in page.text
+    web.node.come_back()
+    assert 'href="#pay">Pay the missing 60 sats' in (await request(browser, path)).text
+
+
 async def test_what_the_balance_does_not_cover_shows_the_invoice_for_it(web: Web, browser: Browser) -> None:
     path = await funded(web, browser, "40")
     page = await request(browser, path)
@@ -256,6 +336,62 @@ async def test_given_up_before_its_deposit(web: Web, browser: Browser) -> None:
     assert "Never paid" in (await browser.get(path)).text
 
 
+async def test_a_cancel_that_comes_after_the_deposit_closes_nothing(web: Web, browser: Browser) -> None:
+    path = await opened(browser)
+    unpaid = (await browser.get(path)).hidden("unpaid")
+    await settle(web, path)
+    await until(browser, path, "to spend")
+    late = await browser.post(f"{path}/close", {"unpaid": unpaid})
+    assert (late.status, "nothing was cancelled" in late.text) == (409, True)
+    assert "1,000 sats to spend" in late.text
+
+
+async def test_a_topup_whose_answer_was_lost_is_the_same_invoice(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser)
+    web.node.lose_next_answer()
+    lost = await browser.post(f"{path}/topup", {"amount": "500"})
+    assert (lost.status, "What you paid in stays yours" in lost.text) == (503, True)
+    assert (await browser.post(f"{path}/topup", {"amount": "500"})).status == 303
+    count = "select count(*) from invoices where session_id = $1 and purpose = 'topup'"
+    assert await web.gateway.pool.fetchval(count, id_of(path)) == 1
+
+
+async def test_another_amount_can_be_asked_for_while_one_waits(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser)
+    await browser.post(f"{path}/topup", {"amount": "500"})
+    assert "Another amount" in (await browser.get(path)).text
+    await browser.post(f"{path}/topup", {"amount": "70"})
+    page = await browser.get(path)
+    assert re.search(r'<p class="amount">70 ', page.body.decode())
+    await settle(web, path)
+    await until(browser, path, "1,570 sats to spend")
+
+
+async def test_a_refund_without_a_route_can_go_elsewhere(web: Web, browser: Browser) -> None:
+    path = await funded(web, browser)
+    first, second = web.invoice(1000), web.invoice(1000)
+    web.node.next_outcomes.extend([NO_ROUTE] * 50)
+    await browser.post(f"{path}/close", {"destination": first})
+    page = await until(browser, path, "Or say where else they go")
+    assert "1,000 sats are on their way" in page.text
+    await wait_between_sends(web)
+    web.node.next_outcomes.clear()
+    assert (await browser.post(f"{path}/close", {"destination": second})).status == 303
+    page = await until(browser, path, "1,000 sats went back to you")
+    assert web.sends(second) == 1
+    assert "Given back" in page.text
+
+
+async def wait_between_sends(web: Web) -> None:
+    """Until the attempt only waits for its next send, and will for long."""
+    async with asyncio.timeout(30):
+        while not await web.gateway.pool.fetchval(
+            "update refund_attempts set next_look_at = now() + interval '1 hour'"
+            " where state = 'unfinished' and sends > 0 and sends = failed_sends and lease_until is null returning true"
+        ):
+            await asyncio.sleep(0.05)
+
+
 async def test_the_same_topup_twice_is_one_invoice(web: Web, browser: Browser) -> None:
     path = await funded(web, browser)
     for _ in range(2):
@@ -275,6 +411,37 @@ async def test_closed_first_and_told_later_where_the_rest_goes(web: Web, browser
     assert "1,000" in wrong.text
     await browser.post(f"{path}/close", {"destination": web.invoice(1000)})
     await until(browser, path, "1,000 sats went back to you")
+
+
+async def test_a_wallet_fetches_the_rest_by_scanning(web: Web, browser: Browser, stranger: Browser) -> None:
+    path = await funded(web, browser)
+    await browser.post(f"{path}/close", {})
+    page = await until(browser, path, "Scan this with your wallet")
+    token = next(cookie.value for cookie in browser.session.cookie_jar if cookie.key == "boltworks_session")
+    shown = await stranger.get(path, Cookie=f"boltworks_session={token}")
+    assert (shown.status, "Scan this with your wallet" in shown.text) == (200, False)
+
+    lnurl = re.search(r'id="withdraw" href="lightning:(LNURL[A-Z0-9]+)"', page.body.decode())
+    assert lnurl is not None
+    key = next(cookie.value for cookie in browser.session.cookie_jar if cookie.key == "boltworks_refund_key")
+    by_token = await web.call("GET", "/api/sessions/current/refund/lnurl", token=token)
+    assert (by_token[0], by_token[1]["code"]) == (403, "refund_key_invalid")
+    headers = {"X-Refund-Key": key}
+    status, offered = await web.call("GET", "/api/sessions/current/refund/lnurl", token=token, headers=headers)
+    assert (status, offered["lnurl"], offered["amountSats"]) == (200, lnurl[1], 1000)
+
+    async with browser.session.get(offered["url"]) as asked:
+        first = await asked.json()
+    assert (first["minWithdrawable"], first["maxWithdrawable"]) == (1_000_000, 1_000_000)
+    invoices = [web.invoice(1000) for _ in range(5)]
+
+    async def fetch(invoice: str) -> str:
+        async with browser.session.get(first["callback"], params={"k1": first["k1"], "pr": invoice}) as answer:
+            return str((await answer.json())["status"])
+
+    assert sorted(await asyncio.gather(*map(fetch, invoices))) == ["ERROR"] * 4 + ["OK"]
+    await until(browser, path, "1,000 sats went back to you")
+    assert sum(web.sends(invoice) for invoice in invoices) == 1
 
 
 async def test_an_idle_balance_stays_refundable(web: Web, browser: Browser) -> None:
@@ -320,6 +487,7 @@ async def test_it_shows_programs_how(web: Web, browser: Browser) -> None:
         page = (await browser.get(path)).text
         token = next(cookie.value for cookie in browser.session.cookie_jar if cookie.key == "boltworks_session")
         assert f"Authorization: Bearer {token}" in page
+        assert f"curl -s {web.gateway.settings.base_url}/v1/chat/completions" in page
         assert f'base_url="{web.gateway.settings.base_url}/v1", api_key="{token}"' in page
         assert (await web.call("GET", "/api/sessions/current", token=token))[1]["balanceSats"] == 1000
 
@@ -344,6 +512,9 @@ def session_view(**more: Any) -> SessionView:
     [
         ({"state": "awaiting_deposit"}, "Pay in 100 sats", True),
         ({"balance_sats": 1}, "1 sat to spend", True),
+        ({"state": "closed", "refund_state": "pending", "refund_amount_sats": 1}, "1 sat is yours", True),
+        ({"state": "closed", "refund_state": "paying", "refund_amount_sats": 1}, "1 sat is on its way", True),
+        ({"state": "expired", "balance_sats": 1}, "1 sat is yours", False),
         ({"state": "closing"}, "Closing", True),
         ({"state": "closed"}, "Closed", False),
         ({"state": "closed", "refund_state": "pending", "refund_amount_sats": 5}, "5 sats are yours", True),

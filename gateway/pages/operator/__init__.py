@@ -23,6 +23,8 @@ def add_pages(app: web.Application) -> None:
         add.add_get(f"/operator/{listing.name}", operator_only(lists.page_of(listing)))
         add.add_get(f"/operator/{listing.name}.csv", operator_only(lists.csv_of(listing)), allow_head=False)
     add.add_post("/operator/refunds/{id}/retry", operator_only(actions.refund_retry))
+    add.add_get("/operator/frozen/{id}", operator_only(actions.frozen_page))
+    add.add_post("/operator/frozen/{id}", operator_only(actions.frozen_decide))
     add.add_post("/operator/deliveries/{id}/redeliver", operator_only(actions.tell_again))
     add.add_get("/operator/identity", operator_only(actions.find_identity))
     add.add_get("/operator/identities/{pubkey}", operator_only(actions.identity_page))

@@ -7,6 +7,7 @@ second time (`sure`) it is done. Without JavaScript, and nothing is kept in betw
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -18,12 +19,13 @@ from gateway.ids import new_id
 from gateway.operator import books, identities
 from gateway.operator.identities import Change, set_identity
 from gateway.operator.pool import topup
-from gateway.operator.refunds import find_refund, retry_refund, why_not
+from gateway.operator.refunds import decide_frozen, find_refund, frozen_attempt, retry_refund, why_not
 from gateway.operator.webhooks import redeliver
 from gateway.pages.operator.access import FORM, actor_of, show, to
 from gateway.pages.operator.said import after, said
 from gateway.pages.rendering import sats
 from gateway.problems import Problem
+from gateway.reconcile.accept import WasNotPaid, WasPaid
 from ledger import grants, sql
 from ledger.money import MAX_SATS
 
@@ -107,6 +109,50 @@ async def refund_retry(request: web.Request) -> web.Response:
         return ask(request, question)
     _, logged = await retry_refund(gateway.pool, gateway.on_file_wake, actor_of(request), refund_id)
     return to(after("/operator/refunds", logged))
+
+
+async def frozen_page(request: web.Request) -> web.Response:
+    """A payment that only the operator can decide. Raises Problem (404, 409)."""
+    attempt = await frozen_attempt(request.app[GATEWAY].pool, request.match_info["id"])
+    return show(request, "frozen.html", {"attempt": attempt})
+
+
+async def frozen_decide(request: web.Request) -> web.Response:
+    """Raises Problem (404, 409, 422)."""
+    gateway, form = request.app[GATEWAY], request[FORM]
+    attempt = await frozen_attempt(gateway.pool, request.match_info["id"])
+    verdict = verdict_of(form)
+    if "sure" in form:
+        logged = await decide_frozen(gateway.pool, actor_of(request), attempt["id"], verdict)
+        return to(after("/operator/refunds", logged))
+    paid = isinstance(verdict, WasPaid)
+    question = Question(
+        "Book that it was paid?" if paid else "Say that it was NOT paid?",
+        (
+            ("Amount", sats(attempt["amount_sats"])),
+            ("Payment hash", bytes(attempt["payment_hash"]).hex()),
+            *((("Preimage", form["preimage"]), ("Routing fee", f"{form['fee_msat']} msat")) if paid else ()),
+        ),
+        "The preimage must prove this very payment. The debt ends."
+        if paid
+        else "It is owed again, and its owner can have it sent elsewhere. If it was paid after all, it is paid twice.",
+        "It was paid" if paid else "It was not paid",
+        f"/operator/frozen/{attempt['id']}",
+        {name: form[name] for name in ("verdict", "preimage", "fee_msat") if name in form},
+    )
+    return ask(request, question)
+
+
+def verdict_of(form: Mapping[str, str]) -> WasPaid | WasNotPaid:
+    """Pure. Raises Problem (422)."""
+    if form.get("verdict") == "failed":
+        return WasNotPaid()
+    preimage, fee_msat = form.get("preimage", ""), form.get("fee_msat", "")
+    if form.get("verdict") != "paid" or not re.fullmatch("[0-9a-fA-F]{64}", preimage):
+        raise Problem(problems.INVALID_BODY, "A preimage is 64 hexadecimal digits.")
+    if not re.fullmatch("[0-9]{1,15}", fee_msat):
+        raise Problem(problems.INVALID_BODY, "The routing fee is a whole number of msat.")
+    return WasPaid(bytes.fromhex(preimage), int(fee_msat))
 
 
 async def tell_again(request: web.Request) -> web.Response:

@@ -319,6 +319,7 @@ def page_of(listing: Listing) -> Callable[[web.Request], Awaitable[web.Response]
             "rows": rows,
             "next": asked.query(after=following) if following else None,
             "csv": f"/operator/{listing.name}.csv{asked.query(after=None)}",
+            "live": "live" in request.query,
             "said": await said(request),
         }
         return show(request, "list.html", context)

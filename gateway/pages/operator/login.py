@@ -6,13 +6,16 @@ from aiohttp import web
 
 from gateway.api.access import client_address
 from gateway.context import GATEWAY
-from gateway.operator.sessions import SESSION_S, end_session, log_in, log_out, open_sessions
+from gateway.operator.sessions import SESSION_S, end_session, find_session, log_in, log_out, open_sessions
 from gateway.pages.operator.access import COOKIE, PATH, actor_of, show, to
 from gateway.pages.operator.said import after, said
 from gateway.pages.posted import read_form
 
 
 async def form(request: web.Request) -> web.Response:
+    token = request.cookies.get(COOKIE)
+    if token and await find_session(request.app[GATEWAY], token) is not None:
+        return to(PATH)
     return show(request, "login.html", {"error": ""})
 
 

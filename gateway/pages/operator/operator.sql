@@ -35,6 +35,7 @@ select refund.id as cursor, refund.id, refund.job_id as owner,
        end) as reason,
        attempt.sends, refund.state = 'pending' and coalesce(job.refund_to, session.refund_to) is not null
            and coalesce(job.refund_to_error, session.refund_to_error) is not null as retryable,
+       case when attempt.state = 'frozen' then attempt.id end as frozen_attempt,
        refund.created_at
 from refunds refund
 left join jobs job on job.id = refund.of_job
