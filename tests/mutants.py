@@ -570,6 +570,13 @@ MUTANTS = (
         L402 + "test_what_is_handed_on_has_its_limits",
     ),
     Mutant(
+        "every token of a shared invoice lets in",
+        "gateway/api/l402.py",
+        "return hmac.compare_digest(credential.holder, bytes(holder))",
+        "return bool(holder)",
+        L402 + "test_who_shares_an_address_and_its_invoice_shares_no_token",
+    ),
+    Mutant(
         "an unknown caveat is skipped",
         "gateway/l402/credential.py",
         'elif key not in ("valid_until", "amount_sats") or _WHOLE.fullmatch(value) is None:',
@@ -579,7 +586,7 @@ MUTANTS = (
     Mutant(
         "each challenge opens an invoice",
         "gateway/l402/queries.sql",
-        "and invoice.amount_msat between $2 and 2 * $2 and",
+        "and invoice.amount_msat between $2 and $2 + $2 / 4 and",
         "and invoice.amount_msat < $2 and $2 > 0 and",
         L402 + "test_asking_again_costs_no_invoice",
     ),

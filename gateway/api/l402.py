@@ -13,7 +13,6 @@ from aiohttp import web
 from gateway import problems
 from gateway.api.access import client_address, require_session
 from gateway.context import GATEWAY, Gateway
-from gateway.jobs.view import open_invoice_view
 from gateway.l402.challenge import ask_for
 from gateway.l402.credential import Allowed, Credential, allows, challenge, is_l402, read
 from gateway.problems import Problem
@@ -26,6 +25,11 @@ _q = sql.load("gateway.l402")
 WANTED = "X-Deposit-Sats"
 """What the caller wants his next token to be worth, if that is more than the request may cost."""
 MAX_SATS = 100_000_000
+ENDED = {
+    SessionState.CLOSING: "This token is being closed; what is left of it will be owed back.",
+    SessionState.CLOSED: "This token was closed, and what was left of it is owed back.",
+    SessionState.EXPIRED: "This token was not used for too long. Close it to take back what is left.",
+}
 UNAUTHENTICATED = {"WWW-Authenticate": "L402, Bearer"}
 
 
@@ -61,7 +65,7 @@ async def payer_of(request: web.Request) -> Payer:
     if isinstance(allowed, Allowed) and session["state"] == SessionState.ACTIVE:
         return PaidBy(session, is_l402=True, spend_sats=allowed.spend_sats)
     if isinstance(allowed, Allowed):
-        return Unpaid("This token was closed, and what was left of it is owed back.")
+        return Unpaid(ENDED.get(session["state"], ""))
     if allowed.over:
         return Unpaid(allowed.why)
     raise _invalid(allowed.why)
@@ -97,7 +101,18 @@ async def _opened(gateway: Gateway, header: str) -> tuple[Credential, Any]:
         raise RuntimeError("a session vanished: rows are never deleted")
     if not hmac.compare_digest(credential.preimage, bytes(session["preimage"])):
         raise _invalid("The preimage is not the payment's.")
+    if not await _is_holder(gateway, credential, session):
+        raise _invalid("Another token of the same invoice was used first.")
     return credential, session
+
+
+async def _is_holder(gateway: Gateway, credential: Credential, session: Any) -> bool:
+    """Whoever shares an address is shown the same invoice: the first token that comes with its preimage is the one."""
+    holder = session["l402_holder"]
+    if holder is None:
+        await gateway.pool.execute(_q.hold, session["id"], credential.holder)
+        holder = (await gateway.pool.fetchrow(_q.of_payment, credential.payment_hash) or session)["l402_holder"]
+    return hmac.compare_digest(credential.holder, bytes(holder))
 
 
 async def challenged(request: web.Request, price_sats: int, why: str = "") -> Problem:
@@ -105,7 +120,7 @@ async def challenged(request: web.Request, price_sats: int, why: str = "") -> Pr
     gateway = request.app[GATEWAY]
     address = client_address(request, gateway.settings.trusted_proxies)
     found = await ask_for(gateway, address, max(price_sats, _wanted(request)))
-    extra = {"estimateSats": price_sats, "token": found.token, "invoice": open_invoice_view(found.invoice).wire()}
+    extra = {"estimateSats": price_sats, "token": found.token, "invoice": found.invoice.wire()}
     headers = {"WWW-Authenticate": challenge(found.token, found.invoice.payment_request)}
     detail = "What it does not use up pays for your next requests, or comes back to you."
     return Problem(problems.PAYMENT_REQUIRED, f"{why} {detail}".strip(), extra, headers)

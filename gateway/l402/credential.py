@@ -1,9 +1,10 @@
 """What an L402 token says and allows. Pure. Truth tables: tests/unit/test_l402.py.
 
-The macaroon is minted anew from what is stored of its session, so that no root key is kept: its identifier is the
-specification's version 0 (2 bytes), the payment hash, and 32 bytes that name the holder; its root key is an HMAC of
-`TOKEN_SECRET` over that. A caveat is `key=value`. One that is not known here is refused, where the specification would
-skip it: whoever added it meant to hand on less than he had.
+The macaroon's identifier is the specification's version 0 (2 bytes), the payment hash, and 32 random bytes that name
+its holder; its root key is an HMAC of `TOKEN_SECRET` over that, so that none is kept. Who asks from one address may be
+shown one invoice, but never one token: the first that comes with the preimage has the session, and no other ever does.
+A caveat is `key=value`. One that is not known here is refused, where the specification would skip it: whoever added it
+meant to hand on less than he had.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ class Terms:
     """What is known of a token when it is minted. `valid_until`: seconds since 1970."""
 
     payment_hash: bytes
-    session_id: str
     amount_sats: int
     valid_until: int
 
@@ -44,6 +44,7 @@ class Credential:
     """A genuine token with the preimage of its own payment hash."""
 
     payment_hash: bytes
+    holder: bytes
     preimage: bytes
     caveats: tuple[str, ...]
 
@@ -68,8 +69,8 @@ class Refused:
     over: bool = False
 
 
-def mint(token_secret: str, terms: Terms) -> str:
-    holder = _keyed(token_secret, "l402-holder", terms.session_id.encode())
+def mint(token_secret: str, terms: Terms, holder: bytes) -> str:
+    """`holder`: 32 random bytes."""
     identifier = VERSION + terms.payment_hash + holder
     return macaroons.mint(_root_key(token_secret, identifier), identifier, terms.caveats())
 
@@ -86,7 +87,7 @@ def read(token_secret: str, header: str) -> Credential | None:
     payment_hash, preimage = genuine.identifier[2:34], bytes.fromhex(preimage_hex)
     if not hmac.compare_digest(hashlib.sha256(preimage).digest(), payment_hash):
         return None
-    return Credential(payment_hash, preimage, genuine.caveats)
+    return Credential(payment_hash, genuine.identifier[34:], preimage, genuine.caveats)
 
 
 def is_l402(header: str) -> bool:
@@ -121,8 +122,4 @@ def _pairs(caveats: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _root_key(token_secret: str, identifier: bytes) -> bytes:
-    return _keyed(token_secret, "l402-root", identifier)
-
-
-def _keyed(token_secret: str, use: str, what: bytes) -> bytes:
-    return hmac.new(token_secret.encode(), use.encode() + b":" + what, hashlib.sha256).digest()
+    return hmac.new(token_secret.encode(), b"l402-root:" + identifier, hashlib.sha256).digest()

@@ -1,4 +1,4 @@
-"""`/find`: a job whose page was lost, opened again by proof of payment."""
+"""`/find`: a job or a balance whose page was lost, opened again by proof of payment."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from aiohttp import web
 
 from gateway.api.jobs import job_token
 from gateway.context import GATEWAY
-from gateway.jobs.proof import job_of_payment
+from gateway.jobs.proof import paid_for
 from gateway.pages.job import give_cookie
 from gateway.pages.posted import read_form
 from gateway.pages.rendering import render
+from gateway.pages.session import give_keys
 
 NOT_FOUND = (
-    "No paid job fits these two. Check that both are of the same payment, and that the payment went through: "
-    "a job that was never paid can not be found like this."
+    "Nothing that was paid fits these two. Check that both are of the same payment, and that the payment went "
+    "through: what was never paid can not be found like this."
 )
 
 
@@ -22,15 +23,19 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def find_job(request: web.Request) -> web.Response:
-    """Gives the job's cookie. Nothing that was typed is shown again but the invoice."""
+    """Gives the cookies of what was paid for. Nothing that was typed is shown again but the invoice."""
     gateway = request.app[GATEWAY]
     typed = await read_form(request)
     invoice, preimage = typed.get("invoice", "").strip()[:4096], typed.get("preimage", "").strip()
-    job_id = await job_of_payment(gateway.pool, preimage, invoice)
-    if job_id is None:
+    found = await paid_for(gateway.pool, preimage, invoice)
+    if found is None:
         return _page(request, NOT_FOUND, invoice, 404)
-    response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
-    give_cookie(response, gateway, job_id, job_token(gateway, job_id))
+    path = f"/sessions/{found.id}" if found.is_session else f"/jobs/{found.id}"
+    response = web.Response(status=303, headers={"Location": path, "Cache-Control": "no-store"})
+    if found.is_session:
+        give_keys(response, gateway, found.id)
+    else:
+        give_cookie(response, gateway, found.id, job_token(gateway, found.id))
     return response
 
 

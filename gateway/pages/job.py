@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import problems
-from gateway.api.access import require_job
+from gateway.api.access import JOB_ID, require_job
 from gateway.api.jobs import UNPAID, cancel, json_response, receipt_of, refund, stream_job, view_of
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
@@ -57,6 +57,8 @@ async def show(request: web.Request) -> web.Response:
 
 async def go_to_job(request: web.Request) -> web.Response:
     """Somebody reloaded the address of a form."""
+    if not JOB_ID.fullmatch(request.match_info["id"]):
+        raise Problem(problems.JOB_NOT_FOUND)
     return web.Response(status=303, headers={"Location": f"/jobs/{request.match_info['id']}"})
 
 

@@ -13,11 +13,12 @@ from gateway import problems
 from gateway.api.access import JOB_ID
 from gateway.api.events import Moment, stream
 from gateway.api.models import SessionView
-from gateway.api.session_calls import add_topup, checked_destination, end_session, view
+from gateway.api.session_calls import add_topup, checked_destination, end_session, refund_key, session_token, view
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
 from gateway.ids import token_hash
 from gateway.pages import session_try
+from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.elapsed import Running, too_long
 from gateway.pages.errors import problem_of
@@ -45,12 +46,20 @@ LINES = 10
 """Of the statement, the newest."""
 
 
+def give_keys(response: web.StreamResponse, gateway: Gateway, session_id: str) -> None:
+    """To this browser, for this session's address."""
+    for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):
+        give_key(response, gateway, name, f"/sessions/{session_id}", secret(gateway, session_id))
+
+
 async def show(request: web.Request) -> web.Response:
     return await answer(request, await opened(request))
 
 
 async def go_to_session(request: web.Request) -> web.Response:
     """Somebody reloaded the address of a form."""
+    if not JOB_ID.fullmatch(request.match_info["id"]):
+        raise Problem(problems.SESSION_NOT_FOUND)
     return web.Response(status=303, headers={"Location": f"/sessions/{request.match_info['id']}"})
 
 
@@ -220,7 +229,7 @@ async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> di
     limit = too_long(gateway.settings.work_timeout_s)
     return {
         "session": seen,
-        "story": story_of(seen),
+        "story": story_of(seen, ever_paid=said.paid_in_sats > 0),
         "qr": invoice_qr(seen.invoice.payment_request) if payable and seen.invoice else None,
         "statement": said,
         "lines": said.items[::-1],

@@ -11,20 +11,20 @@ from aiohttp import web
 
 from gateway import idempotency, problems
 from gateway.api.models import SessionRequest
-from gateway.api.session_calls import check_refund_to, open_session, refund_key, session_token
+from gateway.api.session_calls import check_refund_to, open_session
 from gateway.context import GATEWAY, Gateway
-from gateway.pages.cookies import give_key
 from gateway.pages.errors import problem_of
 from gateway.pages.login import page_identity
 from gateway.pages.posted import read_form, sats_of
 from gateway.pages.rendering import number, render
-from gateway.pages.session import KEY_COOKIE, TOKEN_COOKIE
+from gateway.pages.session import give_keys
 from gateway.pages.session_words import one_line_of
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
 
 SCOPE = "POST /sessions page"
+_FORM_SENT = "This form was sent before with something else in it. Look at it again, and send it."
 SUGGESTED_SATS = (1_000, 5_000, 20_000)
 _SUGGESTED = frozenset(number(amount) for amount in SUGGESTED_SATS)
 
@@ -45,11 +45,14 @@ async def open_one(request: web.Request) -> web.Response:
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        notice = "This form opened a balance before. Open another one now." if spent else one_line_of(problem)
+        notice = (
+            "This form was sent before with something else in it. Look at it again, and send it."
+            if spent
+            else one_line_of(problem)
+        )
         return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
-    for name, secret in ((TOKEN_COOKIE, session_token), (KEY_COOKIE, refund_key)):
-        give_key(response, gateway, name, f"/sessions/{session_id}", secret(gateway, session_id))
+    give_keys(response, gateway, session_id)
     return response
 
 

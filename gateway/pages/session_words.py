@@ -25,7 +25,7 @@ class Story:
     moving: bool
 
 
-def story_of(session: SessionView) -> Story:
+def story_of(session: SessionView, *, ever_paid: bool) -> Story:
     match session.state:
         case "awaiting_deposit":
             text = "Pay once, then use it bit by bit. What you do not use comes back."
@@ -38,12 +38,12 @@ def story_of(session: SessionView) -> Story:
             return Story(f"{sats(session.balance_sats)} to spend", text, "good", moving=True)
         case "closing":
             return Story("Closing", "What runs now is finished first. Then the rest is yours.", "busy", moving=True)
-        case "closed" | "expired" if session.refund_state != "none":
+        case "closed" | "expired" if session.refund_state != "none" and not session.balance_sats:
             return _of_the_rest(session)
     if session.balance_sats:
         text = "Nobody used it for a long time. What is left is yours: close it, and say where it goes."
         return Story(f"{_with_verb(session.balance_sats, 'is', 'are')} yours", text, "ask", moving=False)
-    if session.state == "expired":
+    if session.state == "expired" and not ever_paid:
         return Story("Never paid", "The invoice is over, and nothing was taken. Open a new balance.", "", moving=False)
     return Story("Closed", "Everything was used. There is nothing to give back.", "good", moving=False)
 

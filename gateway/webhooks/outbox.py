@@ -17,7 +17,7 @@ import aiohttp
 from standardwebhooks import Webhook
 
 from gateway.ids import webhook_secret
-from gateway.webhooks.decisions import Again, Delivered, GiveUp, Step, after_attempt
+from gateway.webhooks.decisions import BACKOFF_S, Again, Delivered, GiveUp, Step, after_attempt
 from ledger import sql
 from ledger.database import Pool
 
@@ -30,6 +30,7 @@ AT_ONCE = 8
 TIMEOUT_S = 15.0
 LEASE_S = 45.0
 MAX_ERROR = 300
+MAX_ATTEMPTS = len(BACKOFF_S) + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class Outbox:
             await asyncio.gather(*(self._tell(endpoint_id, row, signer) for row in rows))
 
     async def _tell(self, endpoint_id: str, row: Any, signer: Webhook) -> None:
+        if row["attempts"] > MAX_ATTEMPTS:  # the processes that tried have died of it, one after another
+            await self._record(endpoint_id, row, Answer(None, "Nobody lived to hear the answer."), GiveUp())
+            return
         answer = await self._send(row, signer)
         step = after_attempt(answer.status, row["attempts"], random.random())  # noqa: S311 - spreads retries only
         await self._record(endpoint_id, row, answer, step)

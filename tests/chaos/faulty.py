@@ -57,7 +57,9 @@ class Faults:
             await asyncio.to_thread(world.network.wait_ready, "gateway", LND_READY_S)
             await self._channels_are_back()
         elif fault.target == "postgres":
-            os.kill(postgres_processes(world.postgres)[0], signal.SIGKILL)
+            killed = postgres_processes(world.postgres)[0]
+            os.kill(killed, signal.SIGKILL)
+            await self._postgres_is_another(killed)
             await self._postgres_answers()
         else:
             world.kept[fault.target].kill(fault.for_s)
@@ -71,6 +73,17 @@ class Faults:
             active = (await self.world.payer.facts()).active_channels
             self.world.log.write("channels", active=active)
             assert active, "LND lost every channel: nothing can be paid any more"
+
+    async def _postgres_is_another(self, killed: int) -> None:
+        """A backend may outlive its postmaster for a moment, and answer: that is no new server yet."""
+        async with asyncio.timeout(LND_READY_S):
+            while True:
+                try:
+                    if postgres_processes(self.world.postgres)[0] != killed:
+                        return
+                except (FileNotFoundError, ValueError):
+                    pass  # between the two servers
+                await asyncio.sleep(0.05)
 
     async def _postgres_answers(self) -> None:
         async with asyncio.timeout(LND_READY_S):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pymacaroons import Macaroon
 from pymacaroons.serializers import BinarySerializer
@@ -19,8 +19,9 @@ from tests.l402_client import parse
 
 SECRET = "a token secret of tests"
 PREIMAGE = b"p" * 32
-TERMS = Terms(hashlib.sha256(PREIMAGE).digest(), "s" * 22, amount_sats=100, valid_until=2_000_000_000)
-TOKEN = mint(SECRET, TERMS)
+HOLDER = b"h" * 32
+TERMS = Terms(hashlib.sha256(PREIMAGE).digest(), amount_sats=100, valid_until=2_000_000_000)
+TOKEN = mint(SECRET, TERMS, HOLDER)
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 CHAT = "/v1/chat/completions"
 
@@ -40,15 +41,15 @@ def narrowed(*caveats: str) -> str:
 def test_a_token_is_the_specifications() -> None:
     macaroon: Any = BinarySerializer().deserialize_raw(b64decode(TOKEN))
     identifier = macaroon.identifier_bytes
-    assert (len(identifier), identifier[:2], identifier[2:34]) == (66, b"\0\0", TERMS.payment_hash)
+    assert identifier == b"\0\0" + TERMS.payment_hash + HOLDER
     said = [caveat.caveat_id_bytes.decode() for caveat in macaroon.caveats]
     assert said == ["route=/v1/chat/completions,/v1/models", "valid_until=2000000000", "amount_sats=100"]
-    assert mint(SECRET, TERMS) == TOKEN
+    assert mint(SECRET, TERMS, b"i" * 32) != TOKEN
 
 
 def test_the_whole_credential_is_read() -> None:
     found = read(SECRET, shown())
-    assert found == Credential(TERMS.payment_hash, PREIMAGE, TERMS.caveats())
+    assert found == Credential(TERMS.payment_hash, HOLDER, PREIMAGE, TERMS.caveats())
     assert found.is_whole
     assert read(SECRET, shown(scheme="LSAT")) == found
     assert read(SECRET, shown(preimage=PREIMAGE.hex().upper())) == found
@@ -72,7 +73,7 @@ def test_either_alphabet_padded_or_not(spelled: str) -> None:
         f"L402 :{PREIMAGE.hex()}",
         "L402",
         "L402 ",
-        shown(mint("another secret", TERMS)),
+        shown(mint("another secret", TERMS, HOLDER)),
         shown(TOKEN[:-8] + "AAAAAAA="),
         shown("A" * 5000),
         shown(f"{TOKEN},{TOKEN}"),
@@ -143,8 +144,13 @@ def test_a_challenge_is_what_a_client_reads() -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"\x01")
+@example(b"\x0a\x00")
+@example(b"\x02")
 def test_no_bytes_at_all_are_a_fault(raw: bytes) -> None:
-    assert read(SECRET, shown(standard_b64encode(raw).decode())) is None
+    """Nor those that begin as a macaroon of version 2 does."""
+    for text in (raw, b"\x02" + raw):
+        assert read(SECRET, shown(standard_b64encode(text).decode())) is None
 
 
 @given(st.text(max_size=200), st.text(max_size=80))

@@ -112,8 +112,34 @@ async def test_models_alone_can_be_paid_for(buyer: Buyer) -> None:
 
 async def test_asking_again_costs_no_invoice(buyer: Buyer) -> None:
     answers = await asyncio.gather(*(buyer.chat(once=True) for _ in range(20)))
-    assert len({answer.challenged for answer in answers}) == 1
+    assert len({answer.challenged.invoice for answer in answers}) == 1
     assert await buyer.open_invoices() == 1
+    buyer.web.node.go_unavailable()
+    assert (await buyer.chat(once=True)).challenged.invoice == answers[0].challenged.invoice  # nor a call of LND
+
+
+async def test_who_shares_an_address_and_its_invoice_shares_no_token(buyer: Buyer) -> None:
+    """Also not who learned the preimage on the payment's way: the first token that comes with it is the one."""
+    other = Client(buyer.web.http, buyer.client.pay)
+    shown = (await other.send("POST", f"{buyer.web.url}{CHAT}", HELLO)).challenged
+    assert (await buyer.chat()).status == 200
+    (paid,) = buyer.client.paid
+    assert (paid.invoice, paid.token != shown.token) == (shown.invoice, True)
+    other.credential = f"{shown.token}:{await buyer.preimage(shown.invoice)}"
+    left = await buyer.balance()
+    for method, path, body in (("POST", CHAT, HELLO), ("GET", MODELS, None), ("POST", f"{SESSION}/close", {})):
+        assert (await other.send(method, f"{buyer.web.url}{path}", body)).status == 401
+    assert await buyer.balance() == left
+
+
+async def test_of_tokens_that_come_at_once_one_is_let_in(buyer: Buyer) -> None:
+    clients = [Client(buyer.web.http, buyer.client.pay) for _ in range(8)]
+    for client in clients:
+        challenged = (await client.send("GET", f"{buyer.web.url}{MODELS}")).challenged
+        client.credential = f"{challenged.token}:{await buyer.preimage(challenged.invoice)}"
+    buyer.web.node.settle(bolt11.read(challenged.invoice).payment_hash)
+    answers = await asyncio.gather(*(client.send("GET", f"{buyer.web.url}{MODELS}") for client in clients))
+    assert sorted(answer.status for answer in answers) == [200] + [401] * 7
 
 
 async def test_open_challenges_are_capped(buyer: Buyer) -> None:
@@ -286,6 +312,25 @@ async def test_a_client_faster_than_the_settlement_is_let_in(buyer: Buyer) -> No
     buyer.web.node._streams = streams
     buyer.client.credential = f"{challenged.token}:{await buyer.preimage(challenged.invoice)}"
     assert (await buyer.chat(once=True)).status == 200
+
+
+@pytest.mark.parametrize("token", ["AgE=", "AoA=", "AgI=", "Ag==", "=", "\u00e9", "%00"])
+async def test_bytes_that_are_no_macaroon_are_401(buyer: Buyer, token: str) -> None:
+    headers = {"Authorization": f"L402 {token}:{'0' * 64}".encode("latin-1", "replace").decode("latin-1")}
+    for path in (MODELS, SESSION):
+        answer = await buyer.client.send("GET", f"{buyer.web.url}{path}", **headers)
+        assert answer.status == 401
+
+
+async def test_what_is_left_of_an_idle_token_waits(buyer: Buyer) -> None:
+    assert (await buyer.get(MODELS)).status == 200
+    await buyer.web.gateway.pool.execute("update sessions set last_used_at = now() - interval '1 year'")
+    buyer.web.gateway.session_wake.set()
+    async with asyncio.timeout(20):
+        while (await buyer.get(SESSION, once=True)).body["state"] != "expired":
+            await asyncio.sleep(0.02)
+    told = await buyer.get(MODELS, once=True)
+    assert (told.status, "Close it to take back what is left" in told.body["error"]["message"]) == (402, True)
 
 
 async def test_a_node_that_is_away_gives_no_challenge_and_says_so(buyer: Buyer) -> None:

@@ -110,7 +110,7 @@ async def test_the_life_of_a_job_and_its_refund(operated: Operated) -> None:
     await operated.web.call(
         "POST", f"/api/jobs/{job['id']}/refund", {"destination": operated.web.invoice(70)}, token=job["token"]
     )
-    events = await operated.integrator.until(lambda told: "refund.paid" in types(told), hook["secret"])
+    events = await operated.integrator.until(lambda told: len(told) >= 6, hook["secret"])
     assert types(events) == [
         *("job.awaiting_work_payment", "job.complete", "job.executing"),
         *("refund.paid", "refund.paying", "refund.pending"),
@@ -137,7 +137,7 @@ async def test_each_is_told_what_it_asked_for(operated: Operated) -> None:
     second = await operated.tell(operated.other, "job.*")
     assert first["secret"] != second["secret"]
     await operated.web.owing(30)
-    await operated.other.until(lambda told: "job.complete" in types(told), second["secret"])
+    await operated.other.until(lambda told: len(told) >= 3, second["secret"])
     await operated.integrator.until(bool, first["secret"])
     assert types(operated.integrator.events(first["secret"])) == ["refund.pending"]
     assert types(operated.other.events(second["secret"])) == [

@@ -559,7 +559,7 @@ async def test_half_a_proof_finds_nothing(web: Web, browser: Browser, stranger: 
     }
     page = await stranger.post("/find", forms_of[wrong])
     assert (page.status, page.cookies) == (404, {})
-    assert "No paid job fits these two" in page.text
+    assert "Nothing that was paid fits these two" in page.text
     assert preimage not in page.text
     assert (await stranger.get(path)).status == 401
 

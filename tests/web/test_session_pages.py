@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from gateway.api.models import SessionView
 from gateway.pages.posted import sats_of
@@ -156,7 +157,7 @@ async def test_one_form_opens_one_balance(web: Web, browser: Browser) -> None:
     assert len(locations) == 1
     assert await web.gateway.pool.fetchval("select count(*) from sessions") == 1
     other = await browser.post("/sessions", {**form, "deposit": "11"})
-    assert (other.status, "opened a balance before" in other.text) == (422, True)
+    assert (other.status, "was sent before" in other.text) == (422, True)
 
 
 @pytest.mark.parametrize("deposit", ["", "0", "-5", "many", "1.5 million", "100,000,001", "1e3"])
@@ -537,9 +538,47 @@ def session_view(**more: Any) -> SessionView:
         ({"state": "closed", "refund_state": "paying", "refund_amount_sats": 5}, "5 sats are on their way", True),
         ({"state": "closed", "refund_state": "paid", "refund_amount_sats": 5}, "5 sats went back to you", False),
         ({"state": "expired"}, "Never paid", False),
+        ({"state": "expired", "ever_paid": True}, "Closed", False),
         ({"state": "expired", "balance_sats": 9}, "9 sats are yours", False),
     ],
 )
 def test_the_story_of_a_session(more: dict[str, Any], headline: str, moving: bool) -> None:
-    told = story_of(session_view(**{"refund_to": None, "refund_problem": None, **more}))
+    more = dict(more)
+    ever_paid = more.pop("ever_paid", False)
+    told = story_of(session_view(**{"refund_to": None, "refund_problem": None, **more}), ever_paid=ever_paid)
     assert (told.headline, told.moving) == (headline, moving)
+
+
+async def test_a_lost_balance_is_found_by_its_payment(web: Web, browser: Browser, stranger: Browser) -> None:
+    path = await funded(web, browser)
+    row = await web.gateway.pool.fetchrow(
+        "select payment_request, preimage from invoices where session_id = $1", id_of(path)
+    )
+    proof = {"invoice": row["payment_request"], "preimage": bytes(row["preimage"]).hex()}
+    assert (await stranger.post("/find", {**proof, "invoice": web.invoice(5)})).status == 404
+    found = await stranger.post("/find", proof)
+    assert (found.status, found.headers["Location"]) == (303, path)
+    assert set(found.cookies) == {"boltworks_session", "boltworks_refund_key"}
+    await stranger.post(f"{path}/close", {"destination": web.invoice(1000)})
+    await until(stranger, path, "1,000 sats went back to you")
+
+
+async def test_the_invoice_of_an_l402_token_opens_no_page(web: Web, stranger: Browser) -> None:
+    """Whoever asked from the same address knows it, too."""
+    status, challenge = await web.call("GET", "/v1/models")
+    assert status == 402
+    invoice = challenge["error"]["invoice"]
+    web.node.settle(bytes.fromhex(invoice["paymentHash"]))
+    pool, payment_hash = web.gateway.pool, bytes.fromhex(invoice["paymentHash"])
+    async with asyncio.timeout(20):
+        while await pool.fetchval("select state from invoices where payment_hash = $1", payment_hash) != "settled":
+            await asyncio.sleep(0.02)
+    preimage = bytes(await pool.fetchval("select preimage from invoices where payment_hash = $1", payment_hash)).hex()
+    refused = await stranger.post("/find", {"invoice": invoice["paymentRequest"], "preimage": preimage})
+    assert (refused.status, refused.cookies) == (404, {})
+
+
+@pytest.mark.parametrize("path", ["/sessions/a%0d%0aX:1/topup", "/sessions/%00/close", "/jobs/a%0d%0aX:1/cancel"])
+async def test_an_id_that_is_none_leads_nowhere(browser: Browser, path: str) -> None:
+    async with browser.session.get(URL(browser.url + path, encoded=True), allow_redirects=False) as answer:
+        assert answer.status == 404
