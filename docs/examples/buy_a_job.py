@@ -1,6 +1,6 @@
 """Buys a job, waits for its payment and its result. Python's own library only.
 
-BOLTWORKS_URL=http://127.0.0.1:8080 python buy_a_job.py markdown-pdf '{"markdown": "# Hello"}'
+BOLTWORKS_URL=http://127.0.0.1:8420 python buy_a_job.py markdown-pdf '{"markdown": "# Hello"}'
 """
 
 import json

@@ -1,6 +1,6 @@
 """Asks a model and pays for it on the way (L402): no account, no key. Python's own library only.
 
-BOLTWORKS_URL=http://127.0.0.1:8080 python l402.py MODEL 'Say hello'
+BOLTWORKS_URL=http://127.0.0.1:8420 python l402.py MODEL 'Say hello'
 It prints an invoice; pay it with any wallet, and give the payment's preimage.
 """
 

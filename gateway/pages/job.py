@@ -16,6 +16,7 @@ from gateway.context import GATEWAY, Gateway
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.details import in_words
+from gateway.pages.elapsed import running_job
 from gateway.pages.errors import problem_of
 from gateway.pages.posted import read_form
 from gateway.pages.qr import invoice_qr
@@ -177,10 +178,12 @@ async def _answer(
     entry = gateway.catalogue.find(job.work)
     payable = job.state in UNPAID and job.invoice is not None
     withdrawal = await _withdrawal(gateway, job)
+    works = job.state == "executing"
     context = {
         "job": job,
         "title": entry.title if entry else job.work,
         "story": story(job),
+        "running": await running_job(gateway.pool, job_id, gateway.settings.work_timeout_s) if works else None,
         "shown": _shown(job),
         "qr": invoice_qr(job.invoice.payment_request) if payable and job.invoice else None,
         "too_small": in_words(below_minimum(job.refund_amount_sats, gateway.settings.refund_min_sats) or ""),

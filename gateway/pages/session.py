@@ -21,6 +21,7 @@ from gateway.pages import session_try
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.details import N_, in_words
+from gateway.pages.elapsed import Running, too_long
 from gateway.pages.errors import problem_of
 from gateway.pages.job import FRAGMENT, NO_ERROR, FormError
 from gateway.pages.posted import read_form, sats_of
@@ -226,6 +227,7 @@ async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> di
     newest = await gateway.pool.fetchval(_q.last_number, seen.id)
     said = await read_statement(gateway.pool, seen.id, max(0, newest - LINES), LINES)
     payable = seen.invoice is not None and seen.invoice.state == "open" and seen.state in ("awaiting_deposit", "active")
+    limit = too_long(gateway.settings.work_timeout_s)
     return {
         "session": seen,
         "story": story_of(seen, ever_paid=said.paid_in_sats > 0),
@@ -233,6 +235,7 @@ async def _main(request: web.Request, gateway: Gateway, seen: SessionView) -> di
         "statement": said,
         "lines": said.items[::-1],
         "last": last,
+        "running": Running(last["created_at"], limit) if last is not None and last["state"] == "running" else None,
         "shown": shown(from_jsonb(last["result"])) if last is not None and last["result"] is not None else None,
         "too_small": in_words(below_minimum(seen.refund_amount_sats, gateway.settings.refund_min_sats) or ""),
         "refund_problem": in_words(seen.refund_problem or ""),

@@ -190,10 +190,28 @@
     }
   };
 
+  const inWords = (spent) => {
+    const [minutes, rest] = [Math.floor(spent / 60), span(spent % 60, "second")];
+    return minutes ? words.and.replace("{longer}", span(minutes, "minute")).replace("{rest}", rest) : rest;
+  };
+
+  // Counted on this machine's clock; one that is behind the server's begins at none.
+  const countUp = () => {
+    for (const place of root.querySelectorAll("[data-since]")) {
+      const spent = Math.max(0, Math.round((Date.now() - Date.parse(place.dataset.since)) / 1000));
+      place.textContent = words.spent.replace("{time}", inWords(spent));
+    }
+  };
+
+  const tick = () => {
+    countDown();
+    countUp();
+  };
+
   const enhance = () => {
     for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
     if (typeof window.webln?.enable === "function") for (const part of document.querySelectorAll(".needs-webln")) part.hidden = false;
-    countDown();
+    tick();
   };
 
   // A form that is sent as any other, and takes its time: said once, sent once.
@@ -211,6 +229,6 @@
   });
 
   enhance();
-  setInterval(countDown, 1000);
+  setInterval(tick, 1000);
   follow();
 })();

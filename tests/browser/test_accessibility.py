@@ -1,10 +1,11 @@
-"""axe-core on every page: no serious finding, in light and dark, on a desk and on a phone."""
+"""axe-core on every page, in each of its states: no serious finding, in light and dark, on a desk and on a phone."""
 
 from __future__ import annotations
 
 from importlib import resources
 from typing import Any
 
+import asyncpg
 import pytest
 from playwright.async_api import Page, expect
 
@@ -67,6 +68,7 @@ async def test_the_pages_of_a_payer(
         await service.arrived.wait()
         await says(page, "Working")
         await clean(visit)
+        await visit.picture(f"working-{width}-{scheme}")
         service.release.set()
         await says(page, "Done, and")
         await clean(visit)
@@ -80,6 +82,35 @@ async def test_the_pages_of_a_payer(
         await expect(page.get_by_role("alert")).to_be_visible()
         await clean(visit)
         visit.forgive("422")
+        await page.locator("#demo-refund").click()
+        await says(page, "The work failed")
+        await expect(page.locator(".steps")).to_contain_text("100 sats sent", timeout=30_000)
+        await clean(visit)
+
+
+async def test_the_pages_of_what_did_not_come_to_be(visiting: Visiting, running_gateway: GatewayProcess) -> None:
+    """Cancelled, opened without its key, and asked for while the database does not answer."""
+    async with visiting() as visit:
+        page = visit.page
+        await buy_echo(visit)
+        database = await asyncpg.connect(running_gateway.dsn)
+        async with database.transaction():
+            await database.execute("lock table jobs in access exclusive mode")
+            answer = await page.reload()
+        await database.close()
+        assert answer is not None
+        assert answer.status == 503
+        await clean(visit)
+        visit.forgive("503|ERR_INCOMPLETE")
+        await page.get_by_role("link", name="Try again").click()
+        await page.get_by_role("button", name="Cancel this job").click()
+        await says(page, "This job ended unpaid")
+        await clean(visit)
+        await visit.context.clear_cookies()
+        await page.reload()
+        await says(page, "does not hold this job's key")
+        await clean(visit)
+        visit.forgive("401")
 
 
 @pytest.mark.parametrize(("width", "scheme"), SHAPES)
@@ -93,8 +124,16 @@ async def test_the_page_of_a_balance(visiting: Visiting, payer: AsyncControl, wi
         for part in ("Top up", "Close, and take back the rest", "Show the token and how to use it"):
             await page.get_by_text(part, exact=True).click()
         await clean(visit)
+        await page.locator("#try textarea").fill('{"cost": 0}')
+        await page.get_by_role("button", name="Run it now").click()
+        await expect(page.locator("#last")).to_contain_text("It cost you")
+        await clean(visit)
+        await page.get_by_text("Close, and take back the rest", exact=True).click()
         await page.locator("#close").click()
         await says(page, "are yours")
+        await clean(visit)
+        await page.locator("#demo-refund").click()
+        await says(page, "went back to you")
         await clean(visit)
 
 
@@ -120,59 +159,3 @@ async def test_what_is_wrong_is_found(visiting: Visiting) -> None:
         await visit.open("/find")
         await visit.page.evaluate("document.querySelector('label[for=preimage]').remove()")
         assert any("preimage" in finding for finding in await serious(visit.page))
-
-
-async def tab_to(page: Page, selector: str) -> None:
-    """By the keyboard alone; each place on the way shows that it has the focus."""
-    for _ in range(60):
-        await page.keyboard.press("Tab")
-        outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline != "none", await page.evaluate("document.activeElement.outerHTML")
-        if await page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    raise AssertionError(f"{selector} is not reached by the keyboard")
-
-
-async def test_bought_and_refunded_by_the_keyboard(visiting: Visiting) -> None:
-    async with visiting() as visit:
-        page = visit.page
-        await visit.open("/?work=echo")
-        await page.keyboard.press("Tab")
-        assert await page.evaluate("document.activeElement.matches('.skip')")
-        await page.keyboard.press("Enter")
-        await tab_to(page, "#input")
-        await page.keyboard.press("Control+A")
-        await page.keyboard.type('{"cost": 30}')
-        await tab_to(page, "form.order button")
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="At most")).to_be_visible()
-        await tab_to(page, "#offer button.primary")
-        await page.keyboard.press("Enter")
-        await says(page, "Pay 100 sats")
-        await tab_to(page, "#demo-pay")
-        await page.keyboard.press("Enter")
-        await says(page, "Done, and")
-        assert not await page.evaluate("document.activeElement === document.body")
-        await tab_to(page, "#demo-refund")
-        await page.keyboard.press("Enter")
-        await says(page, "went back to you")
-
-
-SHIFTS = """
-window.shifted = 0;
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
-}).observe({ type: "layout-shift", buffered: true });
-"""
-
-
-async def test_nothing_jumps_while_a_page_is_drawn(visiting: Visiting) -> None:
-    """What changes with the job's state may move; a page that was only opened may not."""
-    async with visiting(viewport={"width": 390, "height": 844}) as visit:
-        await visit.page.add_init_script(SHIFTS)
-        await buy_echo(visit)
-        for path in ("/", "/sessions", "/pool", visit.page.url.removeprefix(visit.url)):
-            await visit.open(path)
-            await visit.page.wait_for_load_state("networkidle" if not path.startswith("/jobs/") else "load")
-            await visit.page.evaluate("document.fonts.ready")
-            assert await visit.page.evaluate("window.shifted") < 0.1

@@ -60,6 +60,60 @@ async def test_a_job_is_bought(web: Web) -> None:
         assert (await line(process)).startswith("It cost 30 sats; 70 sats are owed back:")
 
 
+async def settle(web: Web, process: asyncio.subprocess.Process) -> None:
+    """The invoice that it prints."""
+    invoice = (await line(process)).removeprefix("Pay this: ")
+    web.node.settle(bolt11.read(invoice).payment_hash)
+
+
+async def tell(process: asyncio.subprocess.Process, words: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{words}\n".encode())
+    await process.stdin.drain()
+
+
+async def test_a_session_is_used_and_closed(web: Web) -> None:
+    async with running("session.py", "1000", "echo", '{"cost": 30}', BOLTWORKS_URL=web.url) as process:
+        await settle(web, process)
+        assert await line(process) == '{"echo": {"cost": 30}}'
+        assert await line(process) == "It cost 30 sats; 970 are left."
+        await tell(process, web.invoice(970))
+        assert await line(process) == "The rest goes to: 970 sats went back."
+
+
+async def test_a_session_with_too_little_says_so(web: Web) -> None:
+    async with running("session.py", "50", "echo", "{}", BOLTWORKS_URL=web.url) as process:
+        await settle(web, process)
+        assert (await line(process)).startswith("balance_too_low: ")
+        await tell(process, web.invoice(50))
+        assert await line(process) == "The rest goes to: 50 sats went back."
+
+
+async def _funded(web: Web) -> str:
+    """The token of a session with 1,000 sats."""
+    status, session = await web.call("POST", "/api/sessions", {"depositSats": 1000})
+    assert status == 201
+    web.pay(session)
+    async with asyncio.timeout(30):
+        while (await web.call("GET", "/api/sessions/current", token=session["token"]))[1]["state"] != "active":
+            await asyncio.sleep(0.02)
+    return str(session["token"])
+
+
+async def test_a_model_is_asked_through_the_openai_client(web: Web) -> None:
+    async with loud_model_server() as upstream:
+        sell(web.gateway, upstream.url)
+        env = {"BOLTWORKS_URL": web.url, "TOKEN": await _funded(web)}
+        async with running("chat.py", "loud", "say hello to me", **env) as process:
+            assert await line(process) == "SAY HELLO TO ME"
+            assert await line(process) == "It cost 6 sats; 994 are left."
+
+
+def test_every_example_is_named() -> None:
+    said = (EXAMPLES.parent / "integrator.md").read_text()
+    assert all(f"(examples/{path.name})" in said for path in EXAMPLES.glob("*.py"))
+
+
 async def test_a_model_is_asked_and_paid_on_the_way(web: Web) -> None:
     async with loud_model_server() as upstream:
         sell(web.gateway, upstream.url)
