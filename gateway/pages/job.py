@@ -16,6 +16,7 @@ from gateway.context import GATEWAY, Gateway
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.details import in_words
+from gateway.pages.download import download
 from gateway.pages.elapsed import running_job
 from gateway.pages.errors import problem_of
 from gateway.pages.posted import read_form
@@ -78,13 +79,7 @@ async def result(request: web.Request) -> web.Response:
     found = _shown(job)
     if found is None:
         raise Problem(problems.NOT_AVAILABLE, "There is no result yet.")
-    headers = {
-        "Content-Disposition": found.disposition,
-        "Content-Type": found.media_type,
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
-    return web.Response(body=found.body, headers=headers)
+    return download(found)
 
 
 async def receipt(request: web.Request) -> web.Response:

@@ -21,6 +21,7 @@ from gateway.pages import session_try
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.details import N_, in_words
+from gateway.pages.download import download
 from gateway.pages.elapsed import Running, too_long
 from gateway.pages.errors import problem_of
 from gateway.pages.job import FRAGMENT, NO_ERROR, FormError
@@ -83,14 +84,7 @@ async def result(request: web.Request) -> web.Response:
     last = await request.app[GATEWAY].pool.fetchrow(_q.last_request, await opened(request))
     if last is None or last["result"] is None:
         raise Problem(problems.NOT_AVAILABLE, "There is no result to download.")
-    found = shown(from_jsonb(last["result"]))
-    headers = {
-        "Content-Disposition": found.disposition,
-        "Content-Type": found.media_type,
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
-    return web.Response(body=found.body, headers=headers)
+    return download(shown(from_jsonb(last["result"])))
 
 
 async def try_request(request: web.Request) -> web.Response:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import secrets
 from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway import idempotency, problems
+from gateway import problems
 from gateway.api.models import SessionRequest
 from gateway.api.session_calls import check_refund_to, open_session
 from gateway.context import GATEWAY, Gateway
+from gateway.idempotency import Claim
 from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
 from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
+from gateway.pages.once import new_key, once
 from gateway.pages.posted import read_form, sats_of
 from gateway.pages.rendering import number, render
 from gateway.pages.session import give_keys
@@ -34,7 +34,7 @@ async def show(request: web.Request) -> web.Response:
     """With one of the amounts that it suggests, if that was followed."""
     amount = request.query.get("deposit", "")
     suggested = [number(one) for one in SUGGESTED_SATS]
-    return _page(request, {"deposit": amount} if amount in suggested else {}, _new_key())
+    return _page(request, {"deposit": amount} if amount in suggested else {}, new_key())
 
 
 async def open_one(request: web.Request) -> web.Response:
@@ -48,7 +48,7 @@ async def open_one(request: web.Request) -> web.Response:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
         notice = _(_FORM_SENT) if spent else one_line_of(problem)
-        return _page(request, typed, _new_key() if spent else key, notice, problem.type.status)
+        return _page(request, typed, new_key() if spent else key, notice, problem.type.status)
     response = web.Response(status=303, headers={"Location": f"/sessions/{session_id}", "Cache-Control": "no-store"})
     give_keys(response, gateway, session_id)
     return response
@@ -63,27 +63,13 @@ def _asked(typed: Mapping[str, str]) -> SessionRequest:
 async def _open_once(request: web.Request, gateway: Gateway, asked: SessionRequest, key: str) -> str:
     """The session's id, the same one for the same form. Raises Problem, NodeUnavailable."""
     await check_refund_to(gateway, asked.refund_to)
-    claimed = await idempotency.claim(
-        gateway.pool,
-        scope=SCOPE,
-        key=idempotency.checked_key(key) or "",
-        body=json.dumps([asked.deposit_sats, asked.refund_to]).encode(),
-        lease_s=gateway.settings.lease_s,
-    )
-    if isinstance(claimed, idempotency.Replay):
-        return claimed.resource_id
-    try:
-        pubkey, session_id = await page_identity(gateway, request), claimed.resource_id
-        await open_session(request, gateway, asked, session_id, resumed=claimed.resumed, pubkey=pubkey)
-        await idempotency.finish(gateway.pool, claimed, 303, {"id": session_id})
-    except BaseException:
-        await asyncio.shield(idempotency.release(gateway.pool, claimed))
-        raise
-    return claimed.resource_id
 
+    async def make(claimed: Claim) -> None:
+        pubkey = await page_identity(gateway, request)
+        await open_session(request, gateway, asked, claimed.resource_id, resumed=claimed.resumed, pubkey=pubkey)
 
-def _new_key() -> str:
-    return secrets.token_urlsafe(24)
+    body = json.dumps([asked.deposit_sats, asked.refund_to]).encode()
+    return await once(gateway, SCOPE, key, body, make)
 
 
 def _page(

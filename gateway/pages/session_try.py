@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from gateway import idempotency, problems
+from gateway import problems
 from gateway.api.session_calls import order
 from gateway.catalogue import Catalogue, WorkEntry
 from gateway.catalogue.model import OpenAiWork
 from gateway.context import GATEWAY, Gateway
-from gateway.jobs.price import Priced, price
+from gateway.idempotency import Claim
+from gateway.jobs.price import Priced
 from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
-from gateway.pages.forms import Field, FieldError, field_error, fields, read_input
+from gateway.pages.forms import Field, FieldError, fields
 from gateway.pages.language import gettext as _
+from gateway.pages.once import new_key, once
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
 from gateway.pages.session_words import one_line_of
+from gateway.pages.typed_input import priced_form
 from gateway.problems import Problem
 from gateway.sessions.serve import serve_request
 from ledger.database import DATABASE_AWAY
@@ -65,7 +66,7 @@ def trying(
     model = next((entry.name for entry, _ in works if isinstance(entry, OpenAiWork)), None)
     if error is not None and not any(field.error for field in shown):
         notice = f"{notice} {error.reason}"
-    return Tried(works, chosen, shown, secrets.token_urlsafe(24), model, notice, status)
+    return Tried(works, chosen, shown, new_key(), model, notice, status)
 
 
 async def run(request: web.Request, session_id: str) -> Tried | None:
@@ -97,33 +98,15 @@ async def _priced(gateway: Gateway, named: str, typed: Mapping[str, str]) -> Pri
     entry = gateway.catalogue.find(named)
     if entry is None or entry.evaluation is not None:
         raise Problem(problems.UNKNOWN_WORK)
-    given = read_input(entry.schema_of_input, typed)
-    if isinstance(given, FieldError):
-        return given
-    try:
-        return await price(gateway.catalogue, entry.name, given)
-    except Problem as problem:
-        if problem.type is not problems.INVALID_INPUT:
-            raise
-        pointer = str(problem.extra.get("pointer", ""))
-        return field_error(pointer, problem.detail.removeprefix(f"{pointer}: "))
+    return await priced_form(gateway.catalogue, entry, typed)
 
 
 async def _run_once(request: web.Request, gateway: Gateway, session_id: str, priced: Priced, key: str) -> None:
     """Raises Problem: not covered, failed, still running."""
+
+    async def make(claimed: Claim) -> None:
+        asked = order(request, session_id, claimed.resource_id, priced)
+        await serve_request(gateway, asked, resumed=claimed.resumed)
+
     body = f"{priced.entry.name} {sorted(priced.input.items())!r}".encode(errors="replace")
-    claimed = await idempotency.claim(
-        gateway.pool,
-        scope=f"POST /sessions/{session_id}/requests page",
-        key=idempotency.checked_key(key) or "",
-        body=body,
-        lease_s=gateway.settings.lease_s,
-    )
-    if isinstance(claimed, idempotency.Replay):
-        return
-    try:
-        await serve_request(gateway, order(request, session_id, claimed.resource_id, priced), resumed=claimed.resumed)
-        await idempotency.finish(gateway.pool, claimed, 303, {"id": claimed.resource_id})
-    except BaseException:
-        await asyncio.shield(idempotency.release(gateway.pool, claimed))
-        raise
+    await once(gateway, f"POST /sessions/{session_id}/requests page", key, body, make)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from gateway import idempotency, problems
+from gateway import problems
 from gateway.api.access import client_address
 from gateway.api.jobs import buy, job_token
 from gateway.api.system import pool_view
 from gateway.catalogue import WorkEntry
 from gateway.context import GATEWAY, Gateway
+from gateway.idempotency import Claim
 from gateway.jobs.gate import dry_run, standing
-from gateway.jobs.price import Priced, price
+from gateway.jobs.price import Priced
 from gateway.pages import job
 from gateway.pages.details import N_
 from gateway.pages.errors import problem_of
-from gateway.pages.forms import FieldError, field_error, fields, read_input
+from gateway.pages.forms import FieldError, fields
 from gateway.pages.language import gettext as _
 from gateway.pages.login import page_identity
+from gateway.pages.once import new_key, once
 from gateway.pages.posted import read_form
 from gateway.pages.prices import price_words
 from gateway.pages.rendering import VIEWER, render, sats
+from gateway.pages.typed_input import priced_form
 from gateway.pages.words import one_line
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
@@ -42,7 +43,7 @@ class Order:
     """A form that could be priced."""
 
     entry: WorkEntry
-    input: dict[str, Any]
+    input: Mapping[str, Any]
     decision: Decision
     estimate_sats: int
 
@@ -86,7 +87,7 @@ async def estimate(request: web.Request) -> web.Response:
     order = await _order(request, entry, typed)
     if isinstance(order, Refused):
         return await _page(request, entry, typed, refused=order)
-    return await _page(request, entry, typed, offer=Offer(order, _new_key()))
+    return await _page(request, entry, typed, offer=Offer(order, new_key()))
 
 
 async def buy_job(request: web.Request) -> web.Response:
@@ -102,14 +103,14 @@ async def buy_job(request: web.Request) -> web.Response:
         price_now = sats(order.estimate_sats)
         notice = _("The price of what you gave now is %(sats)s. Please check it before you buy.", sats=price_now)
         return await _page(
-            request, entry, typed, offer=Offer(order, _new_key()), refused=Refused(None, notice, 409), moved=True
+            request, entry, typed, offer=Offer(order, new_key()), refused=Refused(None, notice, 409), moved=True
         )
     try:
         job_id = await _buy_once(request, gateway, order, key)
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
         problem = problem_of(error)
         spent = problem.type in (problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_INVALID)
-        offer = Offer(order, _new_key() if spent else key)
+        offer = Offer(order, new_key() if spent else key)
         refused = Refused(None, _(_FORM_USED) if spent else one_line(problem), problem.type.status)
         return await _page(request, entry, typed, offer=offer, refused=refused)
     response = web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
@@ -122,29 +123,14 @@ _FORM_USED = N_("This form bought a job before. Please check the price and buy a
 
 async def _buy_once(request: web.Request, gateway: Gateway, order: Order, key: str) -> str:
     """The job's id, the same one for the same form. Raises Problem, NodeUnavailable."""
-    body = json.dumps([order.entry.name, order.input], sort_keys=True).encode()
-    claimed = await idempotency.claim(
-        gateway.pool,
-        scope=SCOPE,
-        key=idempotency.checked_key(key) or "",
-        body=body,
-        lease_s=gateway.settings.lease_s,
-    )
-    if isinstance(claimed, idempotency.Replay):
-        return claimed.resource_id
-    try:
+
+    async def make(claimed: Claim) -> None:
         priced = Priced(order.entry, order.input, order.estimate_sats)
         pubkey = await page_identity(gateway, request)
-        made = await buy(gateway, request, priced, claimed.resource_id, resumed=claimed.resumed, pubkey=pubkey)
-        await idempotency.finish(gateway.pool, claimed, 303, {"id": made.id})
-    except BaseException:
-        await asyncio.shield(idempotency.release(gateway.pool, claimed))
-        raise
-    return made.id
+        await buy(gateway, request, priced, claimed.resource_id, resumed=claimed.resumed, pubkey=pubkey)
 
-
-def _new_key() -> str:
-    return secrets.token_urlsafe(24)
+    body = json.dumps([order.entry.name, order.input], sort_keys=True).encode()
+    return await once(gateway, SCOPE, key, body, make)
 
 
 def _entry(gateway: Gateway, typed: Mapping[str, str]) -> WorkEntry:
@@ -156,23 +142,12 @@ def _entry(gateway: Gateway, typed: Mapping[str, str]) -> WorkEntry:
 
 async def _order(request: web.Request, entry: WorkEntry, typed: Mapping[str, str]) -> Order | Refused:
     gateway = request.app[GATEWAY]
-    given = read_input(entry.schema_of_input, typed)
-    if isinstance(given, FieldError):
-        return _wrong_input(given)
-    try:
-        priced = await price(gateway.catalogue, entry.name, given)
-    except Problem as problem:
-        if problem.type is not problems.INVALID_INPUT:
-            raise
-        pointer = str(problem.extra.get("pointer", ""))
-        return _wrong_input(field_error(pointer, problem.detail.removeprefix(f"{pointer}: ")))
+    priced = await priced_form(gateway.catalogue, entry, typed)
+    if isinstance(priced, FieldError):
+        return Refused(priced, _("Please look at your input again. Nothing was bought."), problems.INVALID_INPUT.status)
     address = client_address(request, gateway.settings.trusted_proxies)
     decision = await dry_run(gateway, await page_identity(gateway, request), address, priced)
-    return Order(entry, given, decision, priced.estimate_sats)
-
-
-def _wrong_input(error: FieldError) -> Refused:
-    return Refused(error, _("Please look at your input again. Nothing was bought."), problems.INVALID_INPUT.status)
+    return Order(entry, priced.input, decision, priced.estimate_sats)
 
 
 async def _page(

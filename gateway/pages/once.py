@@ -1,0 +1,38 @@
+"""A form that is sent twice counts once: what its hidden key made is found again."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+
+from gateway import idempotency
+from gateway.context import Gateway
+from gateway.idempotency import Claim
+
+
+def new_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+async def once(gateway: Gateway, scope: str, key: str, body: bytes, make: Callable[[Claim], Awaitable[object]]) -> str:
+    """The id of what `make` made for this form, now or when it was sent before. A refusal leaves the key free.
+
+    Raises what `make` raises, and Problem: the key was used for another `body`, is unusable, or in use.
+    """
+    claimed = await idempotency.claim(
+        gateway.pool,
+        scope=scope,
+        key=idempotency.checked_key(key) or "",
+        body=body,
+        lease_s=gateway.settings.lease_s,
+    )
+    if isinstance(claimed, idempotency.Replay):
+        return claimed.resource_id
+    try:
+        await make(claimed)
+        await idempotency.finish(gateway.pool, claimed, 303, {"id": claimed.resource_id})
+    except BaseException:
+        await asyncio.shield(idempotency.release(gateway.pool, claimed))
+        raise
+    return claimed.resource_id
