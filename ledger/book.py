@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ledger import sql
@@ -18,42 +17,34 @@ class CauseConflict(Exception):
     """A cause was posted before with other accounts or another amount: a fault, never to be repaired by posting."""
 
 
-async def open_holding(conn: Connection, accounts: Iterable[str]) -> None:
-    """Make sure that the limited accounts of these jobs exist."""
-    await conn.execute(_q.open_holding, sorted(set(accounts)))
-
-
-async def post(conn: Connection, transfers: Sequence[Transfer]) -> list[Transfer]:
-    """Post inside the caller's transaction; answers those that were new.
+async def post(conn: Connection, transfers: Sequence[Transfer], opening: Collection[str] = ()) -> list[Transfer]:
+    """Post inside the caller's transaction, in one statement; answers those that were new.
 
     A cause that stands in the book already is left out when it says the same, and raises CauseConflict
     when it does not. Limited accounts are locked in one fixed order (by code, the pool last) and moved
     under their CHECK: asyncpg.CheckViolationError means an account would have gone below zero.
+
+    `opening`: holdings that are made if they are not there, and that these transfers only credit. Whoever opens one
+    has its owner's lock.
     """
     if not transfers:
         return []
     if len({transfer.cause for transfer in transfers}) != len(transfers):
         raise CauseConflict("one posting names a cause twice")
-    codes = sorted(({t.debit for t in transfers} | {t.credit for t in transfers}) - UNLIMITED, key=_lock_order)
-    if len(codes) > 1:
-        await conn.fetch(_q.lock_limited, codes)
-    inserted = {
-        (row["cause_kind"], row["cause_id"])
-        for row in await conn.fetch(
-            _q.insert_transfers,
-            [t.cause_kind for t in transfers],
-            [t.cause_id for t in transfers],
-            [t.debit for t in transfers],
-            [t.credit for t in transfers],
-            [t.amount_msat for t in transfers],
-        )
-    }
-    new = [transfer for transfer in transfers if transfer.cause in inserted]
-    await _refuse_contradictions(conn, [t for t in transfers if t.cause not in inserted])
-    moved = {code: msat for code, msat in _net_credit(new).items() if code not in UNLIMITED}
-    if moved:
-        await conn.execute(_q.move_limited, list(moved), list(moved.values()))
-    return new
+    touched = {t.debit for t in transfers} | {t.credit for t in transfers}
+    rows = await conn.fetch(
+        _q.post,
+        [t.cause_kind for t in transfers],
+        [t.cause_id for t in transfers],
+        [t.debit for t in transfers],
+        [t.credit for t in transfers],
+        [t.amount_msat for t in transfers],
+        sorted(touched - UNLIMITED - set(opening), key=_lock_order),
+        sorted(set(opening)),
+    )
+    new = {(row["cause_kind"], row["cause_id"]) for row in rows}
+    await _refuse_contradictions(conn, [t for t in transfers if t.cause not in new])
+    return [transfer for transfer in transfers if transfer.cause in new]
 
 
 async def post_reserves(conn: Connection, reservation_ids: str, sats: str) -> None:
@@ -83,14 +74,6 @@ async def balances(conn: Connection) -> dict[str, Msat]:
 
 def _lock_order(code: str) -> tuple[int, str]:
     return ({POOL_RESERVED: 1, POOL: 2}.get(code, 0), code)
-
-
-def _net_credit(transfers: Iterable[Transfer]) -> dict[str, int]:
-    moved: defaultdict[str, int] = defaultdict(int)
-    for transfer in transfers:
-        moved[transfer.debit] -= transfer.amount_msat
-        moved[transfer.credit] += transfer.amount_msat
-    return dict(moved)
 
 
 async def _refuse_contradictions(conn: Connection, known: Sequence[Transfer]) -> None:

@@ -1,30 +1,35 @@
--- name: open_holding
--- Holdings are limited: more can never leave one than was paid into it.
-insert into accounts (code, kind, limited)
-select code, 'liability', true from unnest($1::text[]) as code
-on conflict do nothing
-
--- name: lock_limited
--- Locks in the order given by the caller (by code, the pool last); FOR NO KEY UPDATE, because transfers
--- hold foreign keys on these rows.
-select account.code, account.balance_msat
-from unnest($1::text[]) with ordinality as wanted (code, place)
-join accounts account on account.code = wanted.code and account.limited
-order by wanted.place
-for no key update of account
-
--- name: insert_transfers
--- One statement for the whole posting; a known cause is skipped and compared afterwards.
-insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-on conflict on constraint one_transfer_per_cause do nothing
-returning cause_kind, cause_id
-
--- name: move_limited
--- Only accounts that keep a balance; the CHECK stops one that would go below zero.
-update accounts set balance_msat = accounts.balance_msat + moved.msat
-from unnest($1::text[], $2::bigint[]) as moved (code, msat)
-where accounts.code = moved.code and accounts.limited and moved.msat <> 0
+-- name: post
+-- A whole posting. Accounts with a limit are locked in the order given by the caller (by code, the pool last), before
+-- anything is written; FOR NO KEY UPDATE, as everywhere. A known cause is skipped, and compared by the caller. The
+-- CHECK stops an account that would go below zero. Holdings that may not be there yet ($7) are made with what they get.
+with locked as materialized (
+    select account.code
+    from unnest($6::text[]) with ordinality as wanted (code, place)
+    join accounts account on account.code = wanted.code and account.limited
+    order by wanted.place
+    for no key update of account
+), posted as (
+    insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+    where (select count(*) from locked) >= 0
+    on conflict on constraint one_transfer_per_cause do nothing
+    returning cause_kind, cause_id, debit, credit, amount_msat
+), moved as materialized (
+    select code, sum(msat)::bigint as msat
+    from (select credit, amount_msat from posted union all select debit, -amount_msat from posted) as side (code, msat)
+    group by code
+), kept as (
+    update accounts set balance_msat = accounts.balance_msat + moved.msat
+    from moved
+    where accounts.code = moved.code and accounts.limited and moved.msat <> 0 and moved.code <> all ($7::text[])
+), made as (
+    insert into accounts as holding (code, kind, limited, balance_msat)
+    select code, 'liability', true, coalesce(moved.msat, 0)
+    from unnest($7::text[]) as opened (code) left join moved using (code)
+    order by code
+    on conflict (code) do update set balance_msat = holding.balance_msat + excluded.balance_msat
+)
+select cause_kind, cause_id from posted
 
 -- name: post_reserves
 -- Both balances and all transfers of a group's reservations; the unique cause and the CHECKs hold as everywhere.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 
@@ -27,6 +27,7 @@ class Groups(Generic[A, R]):
     """`apply(conn, asks)` runs inside one transaction and answers in the order of its asks.
 
     `one_statement`: all that it does is one, which is a transaction by itself.
+    `reads_only`: what failed once failed for all, and nobody waits for each to be tried by itself.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Groups(Generic[A, R]):
         apply: Callable[[Connection, Sequence[A]], Awaitable[list[R]]],
         *,
         one_statement: bool = False,
+        reads_only: bool = False,
     ) -> None:
         self._pool = pool
         self._apply = apply
         self._one_statement = one_statement
+        self._reads_only = reads_only
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
         self._leader: asyncio.Task[None] | None = None
 
@@ -71,7 +74,9 @@ class Groups(Generic[A, R]):
     async def _commit(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
         try:
             answers = await self._once([ask for ask, _ in group])
-        except Exception:  # noqa: BLE001 - whatever it was, each is tried by itself, and its own fault is its answer
+        except Exception:  # whatever it was, each is tried by itself, and its own fault is its answer
+            if self._reads_only:
+                raise
             for ask, answer in group:
                 await self._alone(ask, answer)
             return
@@ -98,6 +103,19 @@ class Groups(Generic[A, R]):
                 return await self._apply(conn, asks)
         async with self._pool.acquire() as conn, conn.transaction():
             return await self._apply(conn, asks)
+
+
+def lookups(pool: Pool, statement: str, key: str) -> Groups[Any, Any]:
+    """Rows by their key, for all who ask at the same time in one statement; None for a key that has none.
+
+    `statement` takes an array of keys and answers one row for each that it finds, with the key in its column `key`.
+    """
+
+    async def read(conn: Connection, keys: Sequence[Any]) -> list[Any]:
+        found = {row[key]: row for row in await conn.fetch(statement, list(set(keys)))}
+        return [found.get(wanted) for wanted in keys]
+
+    return Groups(pool, read, one_statement=True, reads_only=True)
 
 
 def _is_stop(error: BaseException) -> bool:

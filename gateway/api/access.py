@@ -23,7 +23,6 @@ from gateway.problems import Problem
 from gateway.refunds.claim import UseUp
 from ledger import sql
 
-_q = sql.load("gateway.jobs")
 _sessions = sql.load("gateway.sessions")
 
 JOB_ID = re.compile("[A-Za-z0-9_-]{22}")
@@ -59,7 +58,7 @@ async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | N
 async def open_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> Opened:
     """As `require_job`, for calls whose own transaction uses up the signed event."""
     job_id = request.match_info["id"]
-    job = await gateway.pool.fetchrow(_q.job_exists, job_id) if JOB_ID.fullmatch(job_id) else None
+    job = await gateway.job_keys.submit(job_id) if JOB_ID.fullmatch(job_id) else None
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
     token = bearer(request) or (request.cookies.get(cookie) if cookie else None)

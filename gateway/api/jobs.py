@@ -34,7 +34,7 @@ from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice
 from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.receipt import ENDED, read_receipt, receipt_pubkey, signed
-from gateway.jobs.view import read_job
+from gateway.jobs.view import job_view
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
 from gateway.refunds.destination import NOTHING_OWED, Destination, Owed, refuse_used, resolve_destination
@@ -212,10 +212,10 @@ def job_token(gateway: Gateway, job_id: str) -> str:
 
 async def view_of(gateway: Gateway, job_id: str) -> JobView:
     """Raises Problem (404)."""
-    view = await read_job(gateway.pool, job_id, gateway.settings.refund_min_sats)
-    if view is None:
+    row = await gateway.job_rows.submit(job_id)
+    if row is None:
         raise Problem(problems.JOB_NOT_FOUND)
-    return view
+    return job_view(row, gateway.settings.refund_min_sats)
 
 
 async def get_job(request: web.Request) -> web.Response:

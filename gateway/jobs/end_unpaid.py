@@ -41,7 +41,7 @@ async def record_gone(pool: Pool, payment_hash: bytes) -> bool:
     True: it expired now.
     """
     async with pool.acquire() as conn, conn.transaction():
-        known = await conn.fetchrow(_q.invoice_of_hash, payment_hash)
+        known = await conn.fetchrow(_q.invoices_of_hashes, [payment_hash])
         if known is None:
             return False
         if known["job_id"] is not None:

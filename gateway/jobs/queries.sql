@@ -27,7 +27,7 @@ from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::
 
 -- name: open_invoices
 -- What LND answered to a group. A settlement that was quicker has set a later state, which stays. Answers the jobs as
--- the block `job` does: one that was just created owes nothing yet.
+-- the block `jobs` does: one that was just created owes nothing yet.
 update invoices invoice set
     state = case when invoice.state = 'planned' then 'open' else invoice.state end,
     payment_request = opened.payment_request, expires_at = opened.expires_at, updated_at = now()
@@ -72,8 +72,8 @@ select case job.state when 'awaiting_work_payment' then job.work_amount_sats els
 from jobs job left join evaluations evaluation on evaluation.job_id = job.id
 where job.id = $1 and job.state in ('awaiting_work_payment', 'awaiting_eval_payment')
 
--- name: job
--- Everything that a reader of a job sees, in one statement.
+-- name: jobs
+-- Everything that readers of jobs see, in one statement.
 select job.*,
        (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
         where refund.job_id = job.id) as refunds,
@@ -93,10 +93,10 @@ left join lateral (
         and (purpose = 'work' or evaluation.outcome is distinct from 'accepted')
     order by created_at desc limit 1
 ) as invoice on true
-where job.id = $1
+where job.id = any($1::text[])
 
--- name: job_exists
-select token_hash, pubkey from jobs where id = $1
+-- name: keys_of_jobs
+select id, token_hash, pubkey from jobs where id = any($1::text[])
 
 -- name: payment_proof
 -- Proof of payment: both halves belong to one settled invoice of this job.
@@ -120,11 +120,11 @@ from refunds refund
 left join refund_attempts attempt on attempt.id = refund.attempt_id and refund.state = 'paid'
 where refund.job_id = $1 order by refund.created_at, refund.id
 
--- name: invoice_of_hash
+-- name: invoices_of_hashes
 -- Which job or session an invoice belongs to, before anything is locked (locks go job first).
-select invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, job.serve
+select invoice.payment_hash, invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, job.serve
 from invoices invoice left join jobs job on job.id = invoice.job_id
-where invoice.payment_hash = $1
+where invoice.payment_hash = any($1::bytea[])
 
 -- name: lock_job
 select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, handed_back, work, input,
@@ -142,22 +142,25 @@ select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pub
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
 
--- name: lock_jobs_of_invoices
--- As lock_job_of_invoice, for a group; locked in the order of their ids.
-select invoice.payment_hash, invoice.amount_msat, invoice.purpose, job.id, job.state, job.serve
-from invoices invoice join jobs job on job.id = invoice.job_id
-where invoice.payment_hash = any($1::bytea[]) order by job.id for no key update of job
-
 -- name: settle_invoices
--- As settle_invoice, for a group.
-update invoices invoice set state = 'settled', amount_paid_msat = settled.paid_msat,
-    settle_index = settled.settle_index, settled_at = settled.at,
-    payment_request = coalesce(invoice.payment_request, settled.payment_request),
-    expires_at = coalesce(invoice.expires_at, settled.expires_at), updated_at = now()
-from unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::timestamptz[])
-    as settled (payment_hash, paid_msat, settle_index, at, payment_request, expires_at)
-where invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'
-returning invoice.payment_hash
+-- As lock_job_of_invoice and settle_invoice, for a group in one statement: jobs are locked in the order of their ids
+-- before anything is written. `recorded`: this settlement did not stand in the books before.
+with locked as materialized (
+    select invoice.payment_hash, invoice.amount_msat, invoice.purpose, job.id, job.state, job.serve
+    from invoices invoice join jobs job on job.id = invoice.job_id
+    where invoice.payment_hash = any($1::bytea[]) order by job.id for no key update of job
+), recorded as (
+    update invoices invoice set state = 'settled', amount_paid_msat = settled.paid_msat,
+        settle_index = settled.settle_index, settled_at = settled.at,
+        payment_request = coalesce(invoice.payment_request, settled.payment_request),
+        expires_at = coalesce(invoice.expires_at, settled.expires_at), updated_at = now()
+    from unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+        as settled (payment_hash, paid_msat, settle_index, at, payment_request, expires_at) join locked using (payment_hash)
+    where invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'
+      and (select count(*) from locked) >= 0
+    returning invoice.payment_hash
+)
+select locked.*, recorded.payment_hash is not null as recorded from locked left join recorded using (payment_hash)
 
 -- name: start_works
 update jobs set state = 'executing', updated_at = now()

@@ -53,7 +53,7 @@ async def settle(pool: Pool, invoice: Invoice, enqueue: Enqueue, rules: Rules) -
 
 async def _of_no_job(conn: Connection, invoice: Invoice) -> Settlement:
     """A donation, or a session's deposit or top-up."""
-    known = await conn.fetchrow(_q.invoice_of_hash, invoice.payment_hash)
+    known = await conn.fetchrow(_q.invoices_of_hashes, [invoice.payment_hash])
     if known is None:
         return Settlement.UNKNOWN_INVOICE
     session_id = known["session_id"]
@@ -86,10 +86,10 @@ async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue,
     decision = on_settlement(Purpose(job["purpose"]), JobState(job["state"]), job["amount_msat"], paid_msat)
     stage = decision.stage if isinstance(decision, Begin) else None
     funded = stage is not Stage.WORK or job["serve"] != Serve.PARTIAL or await _reserve(conn, job, rules)
-    await book.open_holding(conn, [transfers.holding(job_id)])
-    settled = transfers.settlement(payment_hash, transfers.holding(job_id), paid_msat)
+    holding = transfers.holding(job_id)
+    settled = transfers.settlement(payment_hash, holding, paid_msat)
     if stage is not None and funded:
-        await book.post(conn, settled)
+        await book.post(conn, settled, opening=[holding])
         await conn.execute(_q.start_work if stage is Stage.WORK else _evaluation.start_evaluation, job_id)
         await enqueue(conn, job_id, stage)
         return Settlement.STARTED
@@ -97,7 +97,7 @@ async def _apply(conn: Connection, job: Any, invoice: Invoice, enqueue: Enqueue,
     if stage is not None:
         await conn.execute(_q.fail_unfunded, job_id, DRAINED)
         cause = f"drained:{job_id}"
-    await book.post(conn, settled)
+    await book.post(conn, settled, opening=[holding])
     await owe_back(conn, job_id, cause, rest_of(paid_msat))
     return Settlement.DRAINED if stage is not None else Settlement.OWED_BACK
 

@@ -25,7 +25,7 @@ EnqueueAll = Callable[[Connection, Sequence[str], Stage], Awaitable[None]]
 
 
 def goes_with_others(known: Row) -> bool:
-    """Of a row of `invoice_of_hash`. Neither of what it reads ever changes once there is an invoice for work. Pure."""
+    """Of a row of `invoices_of_hashes`; what it reads never changes once there is an invoice for work. Pure."""
     return bool(known["purpose"] == Purpose.WORK and known["serve"] == Serve.GATE)
 
 
@@ -36,11 +36,10 @@ async def settle_group(conn: Connection, invoices: Sequence[Invoice], enqueue_al
     """
     if any(invoice.state is not InvoiceState.SETTLED or invoice.settled_at is None for invoice in invoices):
         raise ValueError("only an invoice that LND says is settled can be booked")
-    jobs = {bytes(row["payment_hash"]): row for row in await _lock_jobs(conn, invoices)}
+    jobs = {bytes(row["payment_hash"]): row for row in await _record(conn, invoices)}
     if any(not goes_with_others(row) for row in jobs.values()):
         raise ValueError("the pool has a part in one of these")
-    recorded = await _record(conn, [invoice for invoice in invoices if invoice.payment_hash in jobs])
-    begun, owed, answers = _decide(jobs, invoices, recorded)
+    begun, owed, answers = _decide(jobs, invoices)
     await _post(conn, jobs, [*begun, *(invoice for invoice, _ in owed)])
     if begun:
         job_ids = [jobs[invoice.payment_hash]["id"] for invoice in begun]
@@ -51,14 +50,10 @@ async def settle_group(conn: Connection, invoices: Sequence[Invoice], enqueue_al
     return answers
 
 
-async def _lock_jobs(conn: Connection, invoices: Sequence[Invoice]) -> list[Any]:
-    return list(await conn.fetch(_q.lock_jobs_of_invoices, [invoice.payment_hash for invoice in invoices]))
-
-
-async def _record(conn: Connection, invoices: Sequence[Invoice]) -> set[bytes]:
-    """Guarded: hashes of the settlements that did not stand in the books already."""
+async def _record(conn: Connection, invoices: Sequence[Invoice]) -> list[Any]:
+    """Guarded: the jobs of these, locked, each with whether its settlement was `recorded` now."""
     invoices = sorted(invoices, key=lambda invoice: invoice.payment_hash)
-    rows = await conn.fetch(
+    return await conn.fetch(
         _q.settle_invoices,
         [invoice.payment_hash for invoice in invoices],
         [invoice.amount_paid_msat for invoice in invoices],
@@ -67,18 +62,17 @@ async def _record(conn: Connection, invoices: Sequence[Invoice]) -> set[bytes]:
         [invoice.payment_request for invoice in invoices],
         [invoice.expires_at for invoice in invoices],
     )
-    return {bytes(row["payment_hash"]) for row in rows}
 
 
 def _decide(
-    jobs: Mapping[bytes, Any], invoices: Sequence[Invoice], recorded: set[bytes]
+    jobs: Mapping[bytes, Any], invoices: Sequence[Invoice]
 ) -> tuple[list[Invoice], list[tuple[Invoice, Rest]], list[Settlement]]:
     """`(what begins its job's work, what is owed back, an answer for each)`. One job begins once. Pure."""
     states = {row["id"]: JobState(row["state"]) for row in jobs.values()}
     begun: list[Invoice] = []
     owed: list[tuple[Invoice, Rest]] = []
     answers: list[Settlement] = []
-    new = set(recorded)
+    new = {payment_hash for payment_hash, job in jobs.items() if job["recorded"]}
     for invoice in invoices:
         job = jobs.get(invoice.payment_hash)
         if job is None or invoice.payment_hash not in new:
@@ -100,10 +94,9 @@ async def _post(conn: Connection, jobs: Mapping[bytes, Any], settled: Sequence[I
     if not settled:
         return
     holdings = [transfers.holding(jobs[invoice.payment_hash]["id"]) for invoice in settled]
-    await book.open_holding(conn, holdings)
     posted = [
         transfer
         for invoice, holding in zip(settled, holdings, strict=True)
         for transfer in transfers.settlement(invoice.payment_hash.hex(), holding, invoice.amount_paid_msat)
     ]
-    await book.post(conn, posted)
+    await book.post(conn, posted, opening=holdings)

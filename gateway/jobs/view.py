@@ -8,21 +8,13 @@ from typing import Any, Protocol
 from gateway.api.models import EvaluationView, InvoiceView, JobView
 from gateway.jobs.decisions import DONATED, RefundState, refund_summary, wire_state
 from gateway.refunds.claim import below_minimum
-from ledger import sql
-from ledger.database import Pool, from_jsonb
+from ledger.database import from_jsonb
 from ledger.money import whole_sats
 from lightning.types import Invoice
 
-_q = sql.load("gateway.jobs")
-
-
-async def read_job(pool: Pool, job_id: str, refund_min_sats: int = 1) -> JobView | None:
-    row = await pool.fetchrow(_q.job, job_id)
-    return None if row is None else job_view(row, refund_min_sats)
-
 
 class Row(Protocol):
-    """A row of the block `job`."""
+    """A row of the block `jobs`."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 

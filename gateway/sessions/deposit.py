@@ -22,8 +22,9 @@ async def lock_session(conn: Connection, session_id: str) -> Any | None:
 async def settle(conn: Connection, session: Any, purpose: str, invoice: Invoice) -> bool:
     """Credit what LND says was paid, or owe it back when the session has ended (False). The caller holds the lock."""
     session_id, paid_msat, payment_hash = session["id"], invoice.amount_paid_msat, invoice.payment_hash.hex()
-    await book.open_holding(conn, [transfers.available(session_id), transfers.held(session_id)])
-    await book.post(conn, transfers.settlement(payment_hash, transfers.available(session_id), paid_msat))
+    available = transfers.available(session_id)
+    credited = transfers.settlement(payment_hash, available, paid_msat)
+    await book.post(conn, credited, opening=[available, transfers.held(session_id)])
     await enter(conn, session_id, Entry(purpose), payment_hash, paid_msat)
     match on_settlement(SessionState(session["state"]), paid_msat):
         case Credit(activates=True):

@@ -19,10 +19,8 @@ from gateway.jobs.settle import Settlement, settle
 from gateway.jobs.settle_group import goes_with_others
 from gateway.problems import Problem
 from gateway.settlement.event import is_signed
-from ledger import sql
 from lightning.types import InvoiceState
 
-_q = sql.load("gateway.jobs")
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +40,7 @@ async def invoice_settled(request: web.Request) -> web.Response:
 
 async def book(gateway: Gateway, payment_hash: bytes) -> Settlement:
     """Look the invoice up at LND and book what it says. Raises Problem, NodeUnavailable."""
-    known = await gateway.pool.fetchrow(_q.invoice_of_hash, payment_hash)
+    known = await gateway.invoice_rows.submit(payment_hash)
     if known is None:
         raise Problem(problems.UNKNOWN_INVOICE)
     if known["state"] == "settled":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
@@ -18,9 +19,9 @@ from ledger.transfers import POOL, Transfer, holding
 TOPUP = Transfer("topup", "first", "capital", POOL, Msat(5000))
 
 
-async def post(pool: Pool, *transfers: Transfer) -> list[Transfer]:
+async def post(pool: Pool, *transfers: Transfer, opening: Sequence[str] = ()) -> list[Transfer]:
     async with pool.acquire() as conn, conn.transaction():
-        return await book.post(conn, transfers)
+        return await book.post(conn, transfers, opening)
 
 
 async def pool_balance(pool: Pool) -> int:
@@ -65,13 +66,29 @@ async def test_parallel_drains_take_what_there_is_and_no_more(pool: Pool) -> Non
 
 async def test_opposite_postings_do_not_deadlock(pool: Pool) -> None:
     held = holding("nobody")
-    async with pool.acquire() as conn:
-        await book.open_holding(conn, [held])
-    await post(pool, TOPUP, Transfer("topup", "second", "capital", held, Msat(5000)))
+    await post(pool, TOPUP, Transfer("topup", "second", "capital", held, Msat(5000)), opening=[held])
     there = [Transfer("there", str(n), POOL, held, Msat(1)) for n in range(50)]
     back = [Transfer("back", str(n), held, POOL, Msat(1)) for n in range(50)]
     await asyncio.gather(*(post(pool, transfer) for pair in zip(there, back, strict=True) for transfer in pair))
     assert await pool_balance(pool) == 5000
+
+
+async def test_a_holding_is_made_once_with_all_that_it_gets(pool: Pool) -> None:
+    held = holding("somebody")
+    paid = [Transfer("settlement", str(n), "node", held, Msat(1000 + n)) for n in range(20)]
+    await asyncio.gather(*(post(pool, transfer, opening=[held, holding("empty")]) for transfer in paid))
+    assert await post(pool, paid[0], opening=[held]) == []
+    async with pool.acquire() as conn:
+        kept = await book.kept_balances(conn, [held, holding("empty")])
+    assert kept == {held: 20_190, holding("empty"): 0}
+
+
+async def test_what_is_opened_is_only_credited(pool: Pool) -> None:
+    held = holding("somebody")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await post(pool, Transfer("charge", "1", held, "revenue", Msat(1)), opening=[held])
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await post(pool, Transfer("settlement", "1", "node", held, Msat(1)))
 
 
 @pytest.mark.parametrize(
