@@ -73,7 +73,7 @@ class Groups(Generic[A, R]):
 
     async def _commit(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
         try:
-            answers = await self._once([ask for ask, _ in group])
+            answers = await self._apply_to([ask for ask, _ in group])
         except Exception:  # whatever it was, each is tried by itself, and its own fault is its answer
             if self._reads_only:
                 raise
@@ -87,9 +87,9 @@ class Groups(Generic[A, R]):
     async def _alone(self, ask: A, answer: asyncio.Future[R]) -> None:
         try:
             try:
-                (result,) = await self._once([ask])
+                (result,) = await self._apply_to([ask])
             except TRIED_AGAIN:
-                (result,) = await self._once([ask])
+                (result,) = await self._apply_to([ask])
         except Exception as error:  # noqa: BLE001 - handed to the caller, who translates it
             if not answer.done():
                 answer.set_exception(error)
@@ -97,10 +97,14 @@ class Groups(Generic[A, R]):
             if not answer.done():
                 answer.set_result(result)
 
+    async def _apply_to(self, asks: Sequence[A]) -> list[R]:
+        if not self._one_statement:
+            return await self._once(asks)
+        async with self._pool.acquire() as conn:
+            return await self._apply(conn, asks)
+
     async def _once(self, asks: Sequence[A]) -> list[R]:
-        if self._one_statement:
-            async with self._pool.acquire() as conn:
-                return await self._apply(conn, asks)
+        """One transaction."""
         async with self._pool.acquire() as conn, conn.transaction():
             return await self._apply(conn, asks)
 

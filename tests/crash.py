@@ -34,6 +34,7 @@ MONEY = {
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
     "send_group": ("gateway.refunds.executor", "RefundExecutor._count_sends"),
+    "paid_group": ("gateway.refunds.executor", "RefundExecutor._record_arrived"),
 }
 SESSIONS = {
     "begin": ("gateway.sessions.request", "begin"),

@@ -17,6 +17,7 @@ from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool, from_jsonb, to_jsonb
 from ledger.free_tier import Serve
 from ledger.money import Rest, rest_of, sats_to_msat
+from ledger.transfers import Transfer
 
 _q = sql.load("gateway.jobs")
 
@@ -75,16 +76,7 @@ async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_o
         )
         await slowing.count_success(conn, job)
         await _record_grant(conn, job, reserved_sats, done)
-        charge_msat = sats_to_msat(done.user_charge_sats)
-        cause = f"rest:{run.job_id}"
-        await book.post(
-            conn,
-            [
-                *transfers.charge(run.job_id, charge_msat, int(charge_msat * share_of_revenue)),
-                *transfers.overrun(run.job_id, sats_to_msat(done.overrun_sats)),
-                *transfers.owed_back(cause, transfers.holding(run.job_id), Rest(done.refund_sats, done.sub_sat_msat)),
-            ],
-        )
+        await book.post(conn, moved_by(run.job_id, done, share_of_revenue))
         await conn.execute(
             _q.complete_job,
             run.job_id,
@@ -94,8 +86,24 @@ async def complete(pool: Pool, run: Run, result: Any, metered_sats: int, share_o
             done.absorbed_sats,
             done.user_charge_sats,
         )
-        await owe(conn, run.job_id, cause, done.refund_sats)
+        await owe(conn, run.job_id, rest_cause(run.job_id), done.refund_sats)
         return True
+
+
+def moved_by(job_id: str, done: Completion, share_of_revenue: Decimal) -> list[Transfer]:
+    """What a work that is done moves in the book: the charge, an overrun, and the rest, which is owed back. Pure."""
+    charge_msat = sats_to_msat(done.user_charge_sats)
+    rest = Rest(done.refund_sats, done.sub_sat_msat)
+    return [
+        *transfers.charge(job_id, charge_msat, int(charge_msat * share_of_revenue)),
+        *transfers.overrun(job_id, sats_to_msat(done.overrun_sats)),
+        *transfers.owed_back(rest_cause(job_id), transfers.holding(job_id), rest),
+    ]
+
+
+def rest_cause(job_id: str) -> str:
+    """Of the debt that is a job's rest. Pure."""
+    return f"rest:{job_id}"
 
 
 async def fail(pool: Pool, run: Run, reason: str, *, by_worker: bool = True) -> bool:

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from gateway.ids import new_id
 from gateway.jobs import slowing
 from gateway.jobs.decisions import Completion, JobState, on_work_done
-from gateway.jobs.finish import Run
+from gateway.jobs.finish import Run, moved_by, rest_cause
 from ledger import book, sql, transfers
 from ledger.database import Connection, to_jsonb
-from ledger.money import Rest, sats_to_msat
-from ledger.transfers import Transfer
 
 _q = sql.load("gateway.jobs")
 
@@ -61,7 +60,8 @@ async def _complete(conn: Connection, jobs: Mapping[str, Any], works: Sequence[D
     held_msat = await book.kept_balances(conn, [transfers.holding(work.run.job_id) for work in works])
     ends = [_end(work, held_msat.get(transfers.holding(work.run.job_id), 0)) for work in works]
     await slowing.count_successes(conn, [jobs[work.run.job_id] for work in works])
-    await book.post(conn, [t for work, end in zip(works, ends, strict=True) for t in _transfers(work, end)])
+    moved = [moved_by(w.run.job_id, end, w.share_of_revenue) for w, end in zip(works, ends, strict=True)]
+    await book.post(conn, list(chain.from_iterable(moved)))
     await conn.execute(
         _q.complete_jobs,
         [work.run.job_id for work in works],
@@ -69,11 +69,10 @@ async def _complete(conn: Connection, jobs: Mapping[str, Any], works: Sequence[D
         [to_jsonb(work.result) for work in works],
         [end.actual_cost_sats for end in ends],
         [end.user_charge_sats for end in ends],
+        [new_id() for _ in works],
+        [rest_cause(work.run.job_id) for work in works],
+        [end.refund_sats for end in ends],
     )
-    owed = [(work.run.job_id, end.refund_sats) for work, end in zip(works, ends, strict=True) if end.refund_sats > 0]
-    if owed:
-        job_ids, sats = zip(*owed, strict=True)
-        await conn.execute(_q.insert_refunds, [new_id() for _ in owed], job_ids, [_cause(id_) for id_ in job_ids], sats)
 
 
 def _end(work: DoneWork, held_msat: int) -> Completion:
@@ -81,17 +80,3 @@ def _end(work: DoneWork, held_msat: int) -> Completion:
     return on_work_done(
         estimate_sats=run.estimate_sats, reserved_sats=0, paid_msat=held_msat, metered_sats=work.metered_sats
     )
-
-
-def _transfers(work: DoneWork, end: Completion) -> list[Transfer]:
-    job_id, charge_msat = work.run.job_id, sats_to_msat(end.user_charge_sats)
-    rest = Rest(end.refund_sats, end.sub_sat_msat)
-    return [
-        *transfers.charge(job_id, charge_msat, int(charge_msat * work.share_of_revenue)),
-        *transfers.overrun(job_id, sats_to_msat(end.overrun_sats)),
-        *transfers.owed_back(_cause(job_id), transfers.holding(job_id), rest),
-    ]
-
-
-def _cause(job_id: str) -> str:
-    return f"rest:{job_id}"

@@ -186,10 +186,6 @@ where id = $1 and state = 'awaiting_work_payment' returning id
 -- One debt, one cause.
 insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
 
--- name: insert_refunds
-insert into refunds (id, job_id, cause, amount_sats)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
-
 -- name: next_runs
 -- Each run of the worker has a number of its own; results of earlier runs are late from here on. In the order of ids.
 update jobs set attempt = attempt + 1, updated_at = now()
@@ -210,12 +206,17 @@ update jobs set state = 'complete', result = $3, actual_cost_sats = $4, absorbed
 where id = $1 and state = 'executing' and attempt = $2 returning id
 
 -- name: complete_jobs
--- As complete_job, for a group that the pool has no part in.
-update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
-    user_charge_sats = done.charge_sats, updated_at = now()
-from unnest($1::text[], $2::int[], $3::jsonb[], $4::bigint[], $5::bigint[])
-    as done (id, attempt, result, cost_sats, charge_sats)
-where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
+-- As complete_job and insert_refund, for a group that the pool has no part in.
+with done as materialized (
+    select * from unnest($1::text[], $2::int[], $3::jsonb[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[])
+        as done (id, attempt, result, cost_sats, charge_sats, refund_id, refund_cause, refund_sats)
+), ended as (
+    update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
+        user_charge_sats = done.charge_sats, updated_at = now()
+    from done where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
+)
+insert into refunds (id, job_id, cause, amount_sats)
+select refund_id, id, refund_cause, refund_sats from done where refund_sats > 0
 
 -- name: fail_job
 update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()

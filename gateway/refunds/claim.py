@@ -101,7 +101,6 @@ async def _claim(
     refuse_amount(request, owed_sats)
     if using_up is not None:
         await using_up(conn)
-    await conn.execute(_q.set_refund_to, job_id, on_file_after(destination.text))
     await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in taken], fee_limit)
     return Claimed.STARTED
 
@@ -136,7 +135,7 @@ async def _pin(
     await conn.execute(_q.lock_fee_budget, LOCK_ID)
     grant = await _granted(conn, destination, amount_sats, rule)
     await conn.execute(
-        _q.insert_attempt,
+        _q.pin,
         attempt_id,
         job_id,
         destination.text,
@@ -150,8 +149,9 @@ async def _pin(
         grant.bound,
         grant.day_budget_msat,
         grant.payee_budget_msat,
+        refund_ids,
+        on_file_after(destination.text),
     )
-    await conn.execute(_q.claim_refunds, attempt_id, refund_ids)
 
 
 async def _granted(conn: Connection, destination: Destination, amount_sats: int, rule: FeeLimit) -> FeeGrant:

@@ -17,6 +17,9 @@ EXPIRY_MARGIN = timedelta(seconds=10)
 """An invoice is not sent to in its last seconds."""
 FINALLY_FAILED_AFTER = timedelta(seconds=60)
 """After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
+NO_HTLC_LIVES_AFTER = timedelta(days=21)
+"""After the expiry: no send leaves later, and an HTLC lasts 2016 blocks at most (the largest `cltv_limit`, two weeks at
+LND's usual pace, and half of that again)."""
 MAX_SENDS = 4
 """That the node said nothing of; and in all, when a fee budget left less than the usual limit."""
 RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
@@ -103,6 +106,7 @@ FEE_BUDGET_WORDS = {
     FeeBound.DESTINATION: "Today's budget for routing fees to this wallet's node is used up: no route to it is free, "
     "or as cheap as what is left. There is a new one tomorrow (UTC).",
 }
+IN_FLIGHT_FOR_EVER = "LND calls it in flight, but no HTLC of it can be alive any more: LND lost it."
 EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
 
 
@@ -118,7 +122,9 @@ def next_step(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:
         return _after_failure(facts, outcome, now)
     if isinstance(outcome, NotFound):
         return _when_not_found(facts, now)
-    return Wait(isinstance(outcome, InFlight), "in flight" if isinstance(outcome, InFlight) else outcome.why)
+    if isinstance(outcome, InFlight):
+        return Freeze(IN_FLIGHT_FOR_EVER) if now >= facts.expires_at + NO_HTLC_LIVES_AFTER else Wait(True, "in flight")
+    return Wait(False, outcome.why)
 
 
 def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> Step:

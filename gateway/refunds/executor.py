@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from gateway.ids import new_id
@@ -28,7 +29,7 @@ from gateway.refunds.decisions import (
 )
 from gateway.refunds.fees import FeeBound
 from gateway.refunds.history import KnownHistory, Reached
-from gateway.refunds.owner import lock_owner
+from gateway.refunds.owner import lock_owner, lock_owners
 from ledger import book, sql, transfers
 from ledger.database import Connection, Pool
 from ledger.groups import Groups
@@ -104,6 +105,16 @@ class NextSend:
     reached: Reached
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A payment that LND says has arrived."""
+
+    attempt: Attempt
+    owner: str
+    preimage: bytes
+    fee_msat: int
+
+
 @dataclass(slots=True)
 class Flight:
     """What is in flight while a group's sends are counted. `of_group`: the group's own attempts among it."""
@@ -134,6 +145,7 @@ class RefundExecutor:
     _strangers: Strangers | None = None
     _history: KnownHistory = field(init=False)
     _sends: Groups[NextSend, Any] = field(init=False)
+    _arrivals: Groups[Arrived, bool] = field(init=False)
     _frozen_counted_at: float = -math.inf
     _all_taken: bool = False
     """No attempt was left waiting for a free place when it was last looked."""
@@ -141,6 +153,7 @@ class RefundExecutor:
     def __post_init__(self) -> None:
         self._history = KnownHistory(self.node)
         self._sends = Groups(self.pool, self._count_sends)
+        self._arrivals = Groups(self.pool, self._record_arrived)
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
@@ -297,15 +310,27 @@ class RefundExecutor:
                 await self.pool.execute(_q.look_again, attempt.id, owner, False, attempt.look_again_s)
 
     async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
-        """One transaction: the attempt is paid, its refunds are paid, the book has both."""
-        async with self.pool.acquire() as conn, conn.transaction():
-            await lock_owner(conn, attempt.row["job_id"])
-            paid = await conn.fetchrow(_q.record_paid, attempt.id, owner, preimage, fee_msat)
-            if paid is None:
-                return
-            await book.post(conn, transfers.refund_paid(attempt.id, sats_to_msat(paid["amount_sats"]), fee_msat))
-        self.metrics.refunds.labels("paid").inc()
-        log.info("refund is paid", extra=attempt.log)
+        if await self._arrivals.submit(Arrived(attempt, owner, preimage, fee_msat)):
+            self.metrics.refunds.labels("paid").inc()
+            log.info("refund is paid", extra=attempt.log)
+
+    async def _record_arrived(self, conn: Connection, arrived: Sequence[Arrived]) -> list[bool]:
+        """A group's payments, in the caller's transaction: attempts and refunds are paid, the book has both.
+
+        False: its lease was lost, whoever has it now records it.
+        """
+        await lock_owners(conn, [one.attempt.row["job_id"] for one in arrived])
+        paid = await conn.fetch(
+            _q.record_paid,
+            [one.attempt.id for one in arrived],
+            [one.owner for one in arrived],
+            [one.preimage for one in arrived],
+            [one.fee_msat for one in arrived],
+        )
+        booked = [transfers.refund_paid(row["id"], sats_to_msat(row["amount_sats"]), row["fee_msat"]) for row in paid]
+        await book.post(conn, list(chain.from_iterable(booked)))
+        won = {row["id"] for row in paid}
+        return [one.attempt.id in won for one in arrived]
 
     async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
         """Its refunds are pending again; an address on file that gave the invoice says why."""

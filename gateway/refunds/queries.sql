@@ -6,6 +6,14 @@ from jobs where id = $1 for no key update
 -- name: lock_session
 select id, state, refund_to, state in ('closed', 'expired') as has_ended from sessions where id = $1 for no key update
 
+-- name: lock_owners
+with job as materialized (
+    select id from jobs where id = any($1::text[]) order by id for no key update
+), session as materialized (
+    select id from sessions where id = any($1::text[]) and (select count(*) from job) >= 0 order by id for no key update
+)
+select count(*) from session
+
 -- name: last_attempt
 -- Between sends: the node told how each of them ended, and the next is not due yet.
 select id, state, coalesce(lease_until > now(), false) as leased,
@@ -35,11 +43,19 @@ update refund_attempts set state = 'failed', failure_reason = coalesce(failure_r
 where id = $1 and state = 'unfinished' and sends > 0 and sends = failed_sends and coalesce(lease_until < now(), true)
 returning id
 
--- name: insert_attempt
--- Pinned: this invoice and no other is paid by this attempt. The hash is unique for ever.
-insert into refund_attempts (id, job_id, session_id, destination, payment_request, payment_hash, amount_sats, amountless,
-                             fee_limit_msat, expires_at, payee, fee_bound, fee_day_budget_msat, fee_payee_budget_msat)
-values ($1, $2, (select id from sessions where id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+-- name: pin
+-- This invoice and no other is paid by this attempt: its hash is unique for ever. It claims these refunds ($14), and
+-- $15 is on file from here on.
+with attempt as (
+    insert into refund_attempts (id, job_id, session_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                                 fee_limit_msat, expires_at, payee, fee_bound, fee_day_budget_msat, fee_payee_budget_msat)
+    values ($1, $2, (select id from sessions where id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+), job as (
+    update jobs set refund_to = $15, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $2
+), session as (
+    update sessions set refund_to = $15, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $2
+)
+update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($14) and state = 'pending'
 
 -- name: lock_fee_budget
 -- One claim after another, in all processes, until its commit: what is left of a budget is granted once.
@@ -59,9 +75,6 @@ select pg_advisory_xact_lock($1)
 -- What was sent and has not been heard the end of, and which of these attempts are among it.
 select coalesce(sum(amount_sats), 0)::bigint as sats, coalesce(array_agg(id) filter (where id = any($1)), '{}') as ids
 from refund_attempts where state = 'unfinished' and sends > failed_sends
-
--- name: claim_refunds
-update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($2) and state = 'pending'
 
 -- name: set_refund_to
 -- Of the owner, whichever it is.
@@ -135,19 +148,21 @@ update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = 
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
 -- name: record_paid
--- The attempt, its refunds, and a word to whoever watches their owner; under the owner's lock.
+-- Attempts, their refunds, and a word to whoever watches their owners; under the owners' locks. Answers those that won.
 with paid as (
-    update refund_attempts set state = 'paid', preimage = $3, fee_msat = $4, finished_at = now(),
-        lease_owner = null, lease_until = null
-    where id = $1 and lease_owner = $2 and state = 'unfinished' returning job_id, amount_sats
+    update refund_attempts attempt set state = 'paid', preimage = ended.preimage, fee_msat = ended.fee_msat,
+        finished_at = now(), lease_owner = null, lease_until = null
+    from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as ended (id, owner, preimage, fee_msat)
+    where attempt.id = ended.id and attempt.lease_owner = ended.owner and attempt.state = 'unfinished'
+    returning attempt.id, attempt.job_id, attempt.amount_sats, attempt.fee_msat
 ), refund as (
-    update refunds set state = 'paid', updated_at = now() from paid where attempt_id = $1 and state = 'paying'
+    update refunds set state = 'paid', updated_at = now() from paid where attempt_id = paid.id and state = 'paying'
 ), job as (
     update jobs set updated_at = now() from paid where jobs.id = paid.job_id
 ), session as (
     update sessions set updated_at = now() from paid where sessions.id = paid.job_id
 )
-select job_id, amount_sats from paid
+select id, amount_sats, fee_msat from paid
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

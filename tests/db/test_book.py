@@ -75,7 +75,7 @@ async def test_opposite_postings_do_not_deadlock(pool: Pool) -> None:
 
 async def test_a_holding_is_made_once_with_all_that_it_gets(pool: Pool) -> None:
     held = holding("somebody")
-    paid = [Transfer("settlement", str(n), "node", held, Msat(1000 + n)) for n in range(20)]
+    paid = [Transfer("topup", str(n), "capital", held, Msat(1000 + n)) for n in range(20)]
     await asyncio.gather(*(post(pool, transfer, opening=[held, holding("empty")]) for transfer in paid))
     assert await post(pool, paid[0], opening=[held]) == []
     async with pool.acquire() as conn:

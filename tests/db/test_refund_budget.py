@@ -45,7 +45,7 @@ async def end(pool: Pool, number: int, state: str, fee_msat: int = 0) -> None:
         await pool.execute(_q.refunds_pending_again, attempt_id)
         return
     await pool.execute("update refund_attempts set payment_hash = $2 where id = $1", attempt_id, sha(sha(name)))
-    await pool.execute(_q.record_paid, attempt_id, "me", sha(name), fee_msat)
+    await pool.execute(_q.record_paid, [attempt_id], ["me"], [sha(name)], [fee_msat])
     await pool.execute(_q.refunds_paid, attempt_id)
     await pool.execute(
         "insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)"

@@ -23,7 +23,7 @@ JOB = "a-job-of-twenty-two-ch"
 
 async def insert_attempt(pool: Pool, attempt_id: str, payment_hash: bytes) -> None:
     await pool.execute(
-        _q.insert_attempt,
+        _q.pin,
         attempt_id,
         JOB,
         "ln",
@@ -36,6 +36,8 @@ async def insert_attempt(pool: Pool, attempt_id: str, payment_hash: bytes) -> No
         None,
         None,
         None,
+        None,
+        [],
         None,
     )
 
@@ -84,7 +86,7 @@ async def test_an_end_is_recorded_only_by_who_holds_the_lease(pool: Pool, attemp
     await lease(pool, "first")
     assert await pool.fetchval(_q.record_failed, attempt, "second", "x") is None
     assert await pool.fetchval(_q.record_frozen, attempt, "second", "x") is None
-    assert await pool.fetchrow(_q.record_paid, attempt, "second", b"refund", 0) is None
+    assert await pool.fetch(_q.record_paid, [attempt], ["second"], [b"refund"], [0]) == []
     with pytest.raises(asyncpg.CheckViolationError):
         await pool.execute("update refund_attempts set state = 'paid', preimage = 'wrong', fee_msat = 0")
 

@@ -32,6 +32,7 @@ LATER, JUST_EXPIRED, LONG_EXPIRED = (
     NOW - timedelta(seconds=5),
     NOW - timedelta(seconds=61),
 )
+HTLCS_ALIVE, HTLCS_GONE = NOW - timedelta(days=20, hours=23), NOW - timedelta(days=21)
 PREIMAGE = bytes(32)
 SETTLED = Settled(PREIMAGE, Msat(5000), Msat(17), payment_index=9)
 NO_ROUTE = Failed(FailureReason.NO_ROUTE, payment_index=9)
@@ -71,6 +72,10 @@ FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=Tru
         (SENT, replace(SETTLED, amount_msat=Msat(4000)), Freeze),
         (SENT, InFlight(), Wait),
         (SENT, UNKNOWN, Wait),
+        # no HTLC of it can be alive: LND lost it in a crash, and the operator says what became of it
+        (replace(SENT, expires_at=HTLCS_ALIVE), InFlight(), Wait),
+        (replace(SENT, expires_at=HTLCS_GONE), InFlight(), Freeze),
+        (replace(SENT, expires_at=HTLCS_GONE), UNKNOWN, Wait),
         # NOT_FOUND after a send
         (SENT, NotFound(), Send),
         (replace(SENT, history_intact=False), NotFound(), Freeze),
