@@ -28,3 +28,16 @@ def price_words(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> str:
                 answered=sats(answered),
                 thousand=number(1000),
             )
+
+
+def one_price(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> int | None:
+    """The sats that `price_words` names, if it names one amount."""
+    match price:
+        case FlatPrice():
+            return price.estimate_sats
+        case PagePrice():
+            return price.per_page_sats
+        case CpuPrice():
+            return price.per_cpu_second_sats
+        case TokenPrice():
+            return None
