@@ -226,11 +226,11 @@ class _WholeSource(PydanticBaseSettingsSource):
 
 
 class SecretFiles(_WholeSource):
-    """`BOLTWORKS_X_FILE` for secrets and for the database's address."""
+    """`BOLTWORKS_X_FILE` for secrets and for addresses that may hold one."""
 
     def __call__(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for name in (*SECRET_NAMES, "database_url"):
+        for name in (*SECRET_NAMES, "database_url", "fiat_url"):
             key = f"{PREFIX}{name.upper()}_FILE"
             if file := os.environ.get(key):
                 try:

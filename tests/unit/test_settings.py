@@ -44,6 +44,14 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert load_settings().operator_key.get_secret_value() == "k" * 40
 
 
+def test_so_may_an_address_that_holds_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text(FIAT["BOLTWORKS_FIAT_URL"] + "\n")
+    for name in ("BOLTWORKS_FIAT_CURRENCY", "BOLTWORKS_FIAT_POINTER"):
+        monkeypatch.setenv(name, FIAT[name])
+    monkeypatch.setenv("BOLTWORKS_FIAT_URL_FILE", str(tmp_path / "url"))
+    assert source_of(load_settings()) == Source("EUR", FIAT["BOLTWORKS_FIAT_URL"], "/eur")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
