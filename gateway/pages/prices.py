@@ -31,13 +31,11 @@ def price_words(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> str:
 
 
 def one_price(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> int | None:
-    """The sats that `price_words` names, if it names one amount."""
+    """The sats that `price_words` names, if its words end in what one amount is for."""
     match price:
         case FlatPrice():
             return price.estimate_sats
         case PagePrice():
             return price.per_page_sats
-        case CpuPrice():
-            return price.per_cpu_second_sats
-        case TokenPrice():
+        case CpuPrice() | TokenPrice():
             return None

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from babel import Locale
 
+from gateway.catalogue.model import CpuPrice, FlatPrice, PagePrice, TokenPrice
 from gateway.fiat.rate import BadRate, Rate, is_fresh, is_pointer, public_name, rate_in
 from gateway.pages.fiat import fiat_beside, fiat_note, fiat_of
 from gateway.pages.language import ENGLISH, Language, read_languages, speaking
+from gateway.pages.prices import one_price
 
 GERMAN = read_languages(Path(__file__).resolve().parents[2] / "templates" / "locale")["de"]
 NOW = datetime(2026, 5, 3, 4, 5, tzinfo=UTC)
@@ -172,6 +174,19 @@ def test_the_markup_is_safe_and_brings_its_own_space() -> None:
         'Only sats are charged.">&lt; €0.01</span>'
     )
     assert fiat_beside(15, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("price", "amount_sats"),
+    [
+        (FlatPrice(estimate_sats=100), 100),
+        (PagePrice(per_page_sats=10), 10),
+        (CpuPrice(per_cpu_second_sats=5, max_cpu_s=20), None),
+        (TokenPrice(per_1k_input_tokens_sats=2, per_1k_output_tokens_sats=6, max_output_tokens=10), None),
+    ],
+)
+def test_a_price_of_several_parts_has_no_one_worth(price: Any, amount_sats: int | None) -> None:
+    assert one_price(price) == amount_sats
 
 
 @pytest.mark.parametrize(("age_s", "fresh"), [(0, True), (900, True), (901, False), (-5, True)])

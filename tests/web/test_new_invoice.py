@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway import idempotency
 from gateway.api.models import EvaluationView
-from gateway.pages.again import may_be_renewed
+from gateway.pages import once
+from gateway.pages.again import SCOPE, may_be_renewed
 from lightning.types import InvoiceState
 from tests.web import free_tier
 from tests.web.conftest import Web
@@ -110,6 +112,21 @@ async def test_sent_many_times_it_is_one_job(web: Web, browser: Browser) -> None
     (new,) = {answer.headers["Location"] for answer in answers}
     assert all(answer.cookies["boltworks_job"]["path"] == new for answer in answers)
     assert await jobs(web) == 2
+
+
+async def test_one_that_takes_too_long_elsewhere_is_told_so(
+    web: Web, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await browser.bought("echo", INPUT)
+    key, body = f"again:{path.rpartition('/')[2]}", path.rpartition("/")[2].encode()
+    held = await idempotency.claim(web.gateway.pool, scope=SCOPE, key=key, body=body, lease_s=60)
+    assert isinstance(held, idempotency.Claim)
+    monkeypatch.setattr(once, "PAUSES_S", (0, 0))
+    page = await browser.post(f"{path}/again")
+    assert (page.status, "being placed already" in page.text) == (409, True)
+    assert (await order(web, path))[0] == "awaiting_work_payment"
+    await idempotency.release(web.gateway.pool, held)
+    assert (await browser.post(f"{path}/again")).headers["Location"] == f"/jobs/{held.resource_id}"
 
 
 async def test_what_was_paid_meanwhile_is_shown_and_nothing_new_is_made(web: Web, browser: Browser) -> None:
