@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.api.models import JobView
 from gateway.catalogue import Catalogue
 from gateway.execution.queue import enqueue_all
+from gateway.fiat.keep import FiatRate
 from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group, store_opened
 from gateway.jobs.finish import Run, begin_runs
 from gateway.jobs.finish_group import DoneWork, complete_group
@@ -56,6 +57,7 @@ class Gateway:
     operator_login: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Tries of the operator key, one at a time: a flood of them holds one connection, not all."""
     rules: Rules = field(init=False)
+    fiat: FiatRate = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
     settlements: Groups[Invoice, Settlement] = field(init=False)
     completions: Groups[DoneWork, bool] = field(init=False)
@@ -70,6 +72,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.rules = rules = self.catalogue.gate_rules
+        self.fiat = FiatRate.of(self.settings)
 
         async def create(conn: Connection, creations: Sequence[Creation]) -> list[Sale]:
             return await create_group(conn, creations, rules)

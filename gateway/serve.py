@@ -136,6 +136,7 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
         await tasks.add("housekeeping", lambda: keep_house(gateway))
         await tasks.add("session holds", lambda: sessions.keep_holds(gateway))
         await tasks.add("session sweep", lambda: sessions.run(gateway))
+        await tasks.add("fiat prices", lambda: gateway.fiat.run(gateway.session))
         if work:
             await add_work(gateway, tasks)
         async with stopped_at_exit(gateway, tasks), serving(gateway, sock):

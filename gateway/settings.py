@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from babel.numbers import is_currency
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -27,6 +28,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
+from gateway.fiat.rate import is_pointer
 from ledger.money import MAX_SATS
 
 PREFIX = "BOLTWORKS_"
@@ -59,6 +61,25 @@ def _url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an http(s) address, for example https://pay.example.org")
     return value.rstrip("/")
+
+
+def _source_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.port == 0:
+        raise ValueError("must be an http(s) address that answers JSON")
+    return value
+
+
+def _currency(value: str) -> str:
+    if not is_currency(value):
+        raise ValueError("must be the code of a currency (ISO 4217), for example EUR")
+    return value
+
+
+def _pointer(value: str) -> str:
+    if not is_pointer(value):
+        raise ValueError("must be a JSON pointer (RFC 6901), for example /bitcoin/eur")
+    return value
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -150,6 +171,12 @@ class Settings(BaseSettings):
     refunds_in_flight: int = Field(16, ge=1, le=400)
     refunds_in_flight_sats: int = Field(1_000_000, ge=1, le=MAX_SATS)
 
+    fiat_currency: Annotated[str, AfterValidator(_currency)] | None = None
+    fiat_url: Annotated[SecretStr, AfterValidator(_source_url)] | None = None
+    fiat_pointer: Annotated[str, AfterValidator(_pointer)] | None = None
+    fiat_refresh_s: int = Field(300, ge=10, le=86_400)
+    fiat_max_age_s: int | None = Field(None, ge=10, le=7 * 86_400)
+
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)] = ()
     demo_wallet: bool = False
     health_file: Path | None = None
@@ -199,11 +226,11 @@ class _WholeSource(PydanticBaseSettingsSource):
 
 
 class SecretFiles(_WholeSource):
-    """`BOLTWORKS_X_FILE` for secrets and for the database's address."""
+    """`BOLTWORKS_X_FILE` for secrets and for addresses that may hold one."""
 
     def __call__(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for name in (*SECRET_NAMES, "database_url"):
+        for name in (*SECRET_NAMES, "database_url", "fiat_url"):
             key = f"{PREFIX}{name.upper()}_FILE"
             if file := os.environ.get(key):
                 try:
@@ -246,11 +273,26 @@ class KeptSecrets(_WholeSource):
 def load_settings(**overrides: Any) -> Settings:
     """Read everything once; `overrides` (from the command line) win. Raises SettingsError with one line."""
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
     except SourceError as error:
         raise SettingsError(str(error)) from None
+    if reason := _half_of_fiat(settings):
+        raise SettingsError(reason)
+    return settings
+
+
+def _half_of_fiat(settings: Settings) -> str | None:
+    """The three settings of fiat prices stand together or not at all. Pure."""
+    wanted = {name: getattr(settings, name) for name in ("fiat_currency", "fiat_url", "fiat_pointer")}
+    given = [name for name, value in wanted.items() if value is not None]
+    missing = [name for name, value in wanted.items() if value is None]
+    if given and missing:
+        return f"{PREFIX}{missing[0].upper()}: is missing, and {PREFIX}{given[0].upper()} is set"
+    if settings.fiat_max_age_s is not None and settings.fiat_max_age_s < settings.fiat_refresh_s:
+        return f"{PREFIX}FIAT_MAX_AGE_S: must be {settings.fiat_refresh_s} or more, which is {PREFIX}FIAT_REFRESH_S"
+    return None
 
 
 def kept_secret(data_dir: Path, name: str) -> str:

@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import aiohttp
 import asyncpg
 import click
 
 from gateway.catalogue import CatalogueError, load_catalogue
 from gateway.database import StartError, database_dsn, migrate_database
+from gateway.fiat.rate import BadRate
+from gateway.fiat.source import NoAnswer, ask, source_of
 from gateway.settings import PREFIX, Settings, SettingsError, load_settings
 from gateway.start import open_node
 from gateway.work.command_check import why_not
@@ -120,6 +123,19 @@ async def _disk(settings: Settings) -> list[Finding]:
     return [Finding("disk", "ok", f"{free_gib:.0f} GiB free")]
 
 
+async def _fiat(settings: Settings) -> list[Finding]:
+    """Only what is configured; pages do without it, so it is never missing."""
+    source = source_of(settings)
+    if source is None:
+        return []
+    async with aiohttp.ClientSession() as session:
+        try:
+            price = await ask(session, source)
+        except (NoAnswer, BadRate) as error:
+            return [Finding("fiat prices", "warning", f"{source.host}: {error}")]
+    return [Finding("fiat prices", "ok", f"{source.host} says {price:f} {source.currency} for one bitcoin")]
+
+
 async def _address(settings: Settings) -> list[Finding]:
     if settings.public_url is None:
         return [Finding("address", "warning", f"{PREFIX}PUBLIC_URL is not set; payers are told {settings.base_url}")]
@@ -133,4 +149,5 @@ LOOKS: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
     _macaroon,
     _disk,
     _address,
+    _fiat,
 )

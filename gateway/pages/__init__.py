@@ -41,6 +41,7 @@ def add_pages(app: web.Application) -> None:
     add.add_get("/jobs/{id}/receipt", page(job.receipt))
     for path, action in (
         ("/jobs/{id}/cancel", job.cancel_job),
+        ("/jobs/{id}/again", job.renew_job),
         ("/jobs/{id}/refund", job.refund_job),
         ("/jobs/{id}/donate", job.donate_dust),
         ("/jobs/{id}/demo-pay", job.demo_pay),

@@ -9,10 +9,11 @@ from aiohttp import web
 
 from gateway import problems
 from gateway.api.access import JOB_ID, require_job
-from gateway.api.jobs import UNPAID, cancel, json_response, receipt_of, refund, stream_job, view_of
+from gateway.api.jobs import UNPAID, cancel, job_token, json_response, receipt_of, refund, stream_job, view_of
 from gateway.api.models import JobView, RefundLnurlView
 from gateway.api.withdraw import offer
 from gateway.context import GATEWAY, Gateway
+from gateway.pages import again
 from gateway.pages.cookies import give_key
 from gateway.pages.demo_wallet import DEMO_WALLET
 from gateway.pages.details import in_words
@@ -99,6 +100,19 @@ async def cancel_job(request: web.Request) -> web.Response:
     return await _act(request, job_id, "cancel", "", act)
 
 
+async def renew_job(request: web.Request) -> web.Response:
+    """A new job in place of this one that was not paid, its cookie too; what is paid or runs is shown again."""
+    job_id = await _opened(request)
+    try:
+        new_id = await again.renewed(request, await view_of(request.app[GATEWAY], job_id))
+    except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
+        return await _answer(request, job_id, _refused("again", "", error))
+    response = web.Response(status=303, headers={"Location": f"/jobs/{new_id}", "Cache-Control": "no-store"})
+    if new_id != job_id:
+        give_cookie(response, request.app[GATEWAY], new_id, job_token(request.app[GATEWAY], new_id))
+    return response
+
+
 async def refund_job(request: web.Request) -> web.Response:
     job_id = await _opened(request)
     destination = (await read_form(request)).get("destination", "").strip()
@@ -156,12 +170,15 @@ async def _act(
     try:
         await act()
     except (Problem, NodeUnavailable, *DATABASE_AWAY) as error:
-        problem = problem_of(error)
-        refused = FormError(form, one_line(problem), typed, problem.type.status)
-        return await _answer(request, job_id, refused, only_main=only_main)
+        return await _answer(request, job_id, _refused(form, typed, error), only_main=only_main)
     if only_main:
         return await _answer(request, job_id, only_main=True)
     return web.Response(status=303, headers={"Location": f"/jobs/{job_id}", "Cache-Control": "no-store"})
+
+
+def _refused(form: str, typed: str, error: BaseException) -> FormError:
+    problem = problem_of(error)
+    return FormError(form, one_line(problem), typed, problem.type.status)
 
 
 async def _answer(
@@ -186,6 +203,7 @@ async def _answer(
         "withdrawal": withdrawal,
         "withdrawal_qr": invoice_qr(withdrawal.lnurl) if withdrawal else None,
         "demo_wallet": await request.app[DEMO_WALLET].usable(),
+        "renewable": await again.is_offered(gateway, job),
         "error": error,
     }
     template = "job_main.html" if only_main else "job.html"

@@ -128,15 +128,15 @@ def exact_sats(amount_msat: int) -> str:
 
 def sats(amount: int) -> str:
     """`1 sat`, `12,000 sats`."""
-    return _isolated(ngettext("%(number)s sat", "%(number)s sats", amount, number=number(amount)))
+    return isolated(ngettext("%(number)s sat", "%(number)s sats", amount, number=number(amount)))
 
 
 def utc(moment: datetime) -> str:
     """`22 Nov 2025, 14:05 UTC`. How a date is written is a text of the catalogue, in CLDR's letters."""
     form = gettext("d MMM y, HH:mm 'UTC'")
-    return _isolated(format_datetime(moment.astimezone(UTC), form, locale=_current.get().locale))
+    return isolated(format_datetime(moment.astimezone(UTC), form, locale=_current.get().locale))
 
 
-def _isolated(text: str) -> str:
+def isolated(text: str) -> str:
     """In a text from right to left, `100 sats` keeps its own order."""
     return f"\u2068{text}\u2069" if _current.get().direction == "rtl" else text

@@ -6,9 +6,13 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
-from gateway import idempotency
+from gateway import idempotency, problems
 from gateway.context import Gateway
 from gateway.idempotency import Claim
+from gateway.problems import Problem
+
+PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Between looks at a form that is being handled: a browser shows the answer to a second click, not to the first."""
 
 
 def new_key() -> str:
@@ -36,3 +40,17 @@ async def once(gateway: Gateway, scope: str, key: str, body: bytes, make: Callab
         await asyncio.shield(idempotency.release(gateway.pool, claimed))
         raise
     return claimed.resource_id
+
+
+async def once_awaited(
+    gateway: Gateway, scope: str, key: str, body: bytes, make: Callable[[Claim], Awaitable[object]]
+) -> str:
+    """As `once`; while the same form is being handled, its end is waited for, some seconds at most."""
+    for pause_s in PAUSES_S:
+        try:
+            return await once(gateway, scope, key, body, make)
+        except Problem as problem:
+            if problem.type is not problems.IDEMPOTENCY_KEY_IN_USE:
+                raise
+        await asyncio.sleep(pause_s)
+    return await once(gateway, scope, key, body, make)

@@ -28,3 +28,14 @@ def price_words(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> str:
                 answered=sats(answered),
                 thousand=number(1000),
             )
+
+
+def one_price(price: FlatPrice | TokenPrice | PagePrice | CpuPrice) -> int | None:
+    """The sats that `price_words` names, if its words end in what one amount is for."""
+    match price:
+        case FlatPrice():
+            return price.estimate_sats
+        case PagePrice():
+            return price.per_page_sats
+        case CpuPrice() | TokenPrice():
+            return None

@@ -15,8 +15,11 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from gateway.context import GATEWAY
+from gateway.pages.fiat import fiat_beside, fiat_note
 from gateway.pages.language import exact_sats, gettext, ngettext, number, pgettext, read_languages, sats, spoken, utc
 from gateway.pages.language_choice import LANGUAGES, switch_links
+from gateway.pages.prices import one_price
 
 __all__ = ["ASSETS", "CSP", "VIEWER", "number", "render", "rfc3339", "sats", "set_up", "static", "utc"]
 
@@ -66,6 +69,10 @@ def set_up(app: web.Application) -> None:
     environment.policies["ext.i18n.trimmed"] = True
     environment.install_gettext_callables(gettext, ngettext, newstyle=True, pgettext=pgettext)  # type: ignore[attr-defined]
     environment.globals.update(static=urls.__getitem__, version=version("boltworks"))
+    rate = app[GATEWAY].fiat
+    environment.filters["fiat"] = lambda amount_sats: fiat_beside(amount_sats, rate.current)
+    environment.filters["one_price"] = one_price
+    environment.globals["fiat_note"] = lambda: fiat_note(rate.current)
     app.on_response_prepare.append(_guard)
 
 
