@@ -17,15 +17,19 @@ class CauseConflict(Exception):
     """A cause was posted before with other accounts or another amount: a fault, never to be repaired by posting."""
 
 
+class AccountMissing(Exception):
+    """A transfer names a limited account that is not there: a fault. Nothing was posted."""
+
+
 async def post(conn: Connection, transfers: Sequence[Transfer], opening: Collection[str] = ()) -> list[Transfer]:
     """Post inside the caller's transaction, in one statement; answers those that were new.
 
     A cause that stands in the book already is left out when it says the same, and raises CauseConflict
     when it does not. Limited accounts are locked in one fixed order (by code, the pool last) and moved
-    under their CHECK: asyncpg.CheckViolationError means an account would have gone below zero.
+    under their CHECK: asyncpg.CheckViolationError means an account would have gone below zero. Raises AccountMissing.
 
-    `opening`: holdings that are made if they are not there, and that these transfers only credit. Whoever opens one
-    has its owner's lock.
+    `opening`: holdings that are made if they are not there, and that these transfers only credit. Whoever moves what
+    a holding has took its owner's lock in an earlier statement.
     """
     if not transfers:
         return []
@@ -82,5 +86,7 @@ async def _refuse_contradictions(conn: Connection, known: Sequence[Transfer]) ->
     rows = await conn.fetch(_q.find_causes, [t.cause_kind for t in known], [t.cause_id for t in known])
     found = {(row["cause_kind"], row["cause_id"]): (row["debit"], row["credit"], row["amount_msat"]) for row in rows}
     for transfer in known:
+        if transfer.cause not in found:
+            raise AccountMissing(f"{transfer.debit} or {transfer.credit}")
         if found.get(transfer.cause) != (transfer.debit, transfer.credit, transfer.amount_msat):
             raise CauseConflict(f"{transfer.cause_kind}:{transfer.cause_id} was posted before, otherwise")

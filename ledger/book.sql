@@ -1,6 +1,7 @@
 -- name: post
 -- A whole posting. Accounts with a limit are locked in the order given by the caller (by code, the pool last), before
--- anything is written; FOR NO KEY UPDATE, as everywhere. A known cause is skipped, and compared by the caller. The
+-- anything is written; FOR NO KEY UPDATE, as everywhere. If one of them is not there (or not yet: this statement's snapshot
+-- may be older than its locks), nothing is. A known cause is skipped, and compared by the caller. The
 -- CHECK stops an account that would go below zero. Holdings that may not be there yet ($7) are made with what they get.
 with locked as materialized (
     select account.code
@@ -11,7 +12,7 @@ with locked as materialized (
 ), posted as (
     insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-    where (select count(*) from locked) >= 0
+    where (select count(*) from locked) = cardinality($6::text[])
     on conflict on constraint one_transfer_per_cause do nothing
     returning cause_kind, cause_id, debit, credit, amount_msat
 ), moved as materialized (

@@ -19,6 +19,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 MAX_GROUP = 256
+READ_TIMEOUT_S = 5.0
+"""Of a shared read: a connection that carries nothing any more must not hold up all readers of the process."""
 TRIED_AGAIN = (*DATABASE_AWAY, asyncpg.UniqueViolationError)
 """A unique violation: the first try of the same ask was still committing when this one looked for what stands."""
 
@@ -100,6 +102,14 @@ class Groups(Generic[A, R]):
     async def _apply_to(self, asks: Sequence[A]) -> list[R]:
         if not self._one_statement:
             return await self._once(asks)
+        try:
+            return await self._statement(asks)
+        except DATABASE_AWAY:
+            if not self._reads_only:
+                raise
+            return await self._statement(asks)
+
+    async def _statement(self, asks: Sequence[A]) -> list[R]:
         async with self._pool.acquire() as conn:
             return await self._apply(conn, asks)
 
@@ -113,10 +123,12 @@ def lookups(pool: Pool, statement: str, key: str) -> Groups[Any, Any]:
     """Rows by their key, for all who ask at the same time in one statement; None for a key that has none.
 
     `statement` takes an array of keys and answers one row for each that it finds, with the key in its column `key`.
+    A fault of the moment is asked once more, on another connection.
     """
 
     async def read(conn: Connection, keys: Sequence[Any]) -> list[Any]:
-        found = {row[key]: row for row in await conn.fetch(statement, list(set(keys)))}
+        rows = await conn.fetch(statement, list(set(keys)), timeout=READ_TIMEOUT_S)
+        found = {row[key]: row for row in rows}
         return [found.get(wanted) for wanted in keys]
 
     return Groups(pool, read, one_statement=True, reads_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import click
 
 from gateway.catalogue import load_catalogue
 from gateway.cli.main import stop
-from gateway.database import open_database
+from gateway.database import StartError, open_database
 from gateway.execution.queue import enqueue
 from gateway.operator.log import COMMAND
 from gateway.operator.refunds import decide_frozen
@@ -18,6 +20,7 @@ from gateway.reconcile.report import Report
 from gateway.reconcile.run import reconcile
 from gateway.settings import Settings
 from gateway.start import open_node
+from lightning.node import Node
 
 UNKNOWN = 3
 """Exit code when the node did not answer."""
@@ -64,7 +67,7 @@ async def accept_now(
 ) -> int:
     """Asks before it writes, unless `yes`."""
     decided = _verdict(verdict, preimage, fee_msat)
-    async with open_database(settings) as pool:
+    async with open_database(settings) as pool, _node_if_any(settings) as node:
         try:
             attempt = await find_frozen(pool, attempt_id)
             click.echo(
@@ -75,13 +78,25 @@ async def accept_now(
             meaning = "was paid" if isinstance(decided, WasPaid) else "was NOT paid, and is owed again"
             if not yes:
                 click.confirm(f"Book that it {meaning}?", abort=True, err=True)
-            await decide_frozen(pool, COMMAND, attempt_id, decided)
+            await decide_frozen(pool, node, COMMAND, attempt_id, decided)
         except AcceptError as error:
             stop(str(error))
         except Problem as problem:
             stop(problem.detail)
     click.echo(f"accepted: {attempt_id} {meaning}")
     return 0
+
+
+@asynccontextmanager
+async def _node_if_any(settings: Settings) -> AsyncIterator[Node | None]:
+    """None: it is not configured here, and the operator's word stands alone."""
+    async with AsyncExitStack() as stack:
+        try:
+            node = await stack.enter_async_context(open_node(settings))
+        except StartError as error:
+            click.echo(f"LND is not asked whether it was paid: {error}", err=True)
+            node = None
+        yield node
 
 
 def _verdict(verdict: str, preimage: str | None, fee_msat: int | None) -> WasPaid | WasNotPaid:

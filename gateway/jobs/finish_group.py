@@ -62,7 +62,7 @@ async def _complete(conn: Connection, jobs: Mapping[str, Any], works: Sequence[D
     await slowing.count_successes(conn, [jobs[work.run.job_id] for work in works])
     moved = [moved_by(w.run.job_id, end, w.share_of_revenue) for w, end in zip(works, ends, strict=True)]
     await book.post(conn, list(chain.from_iterable(moved)))
-    await conn.execute(
+    ended = await conn.fetchval(
         _q.complete_jobs,
         [work.run.job_id for work in works],
         [work.run.attempt for work in works],
@@ -73,6 +73,8 @@ async def _complete(conn: Connection, jobs: Mapping[str, Any], works: Sequence[D
         [rest_cause(work.run.job_id) for work in works],
         [end.refund_sats for end in ends],
     )
+    if ended != len(works):
+        raise RuntimeError("a job that was locked while it ran has ended meanwhile")
 
 
 def _end(work: DoneWork, held_msat: int) -> Completion:

@@ -214,9 +214,12 @@ with done as materialized (
     update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
         user_charge_sats = done.charge_sats, updated_at = now()
     from done where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
+    returning jobs.id
+), owed as (
+    insert into refunds (id, job_id, cause, amount_sats)
+    select refund_id, id, refund_cause, refund_sats from done join ended using (id) where refund_sats > 0
 )
-insert into refunds (id, job_id, cause, amount_sats)
-select refund_id, id, refund_cause, refund_sats from done where refund_sats > 0
+select count(*) from ended
 
 -- name: fail_job
 update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()

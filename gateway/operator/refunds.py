@@ -12,10 +12,14 @@ from gateway.problems import Problem, ProblemType
 from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept_in, find_frozen
 from ledger import sql
 from ledger.database import Pool
+from lightning.node import Node
+from lightning.types import Settled
 
 _q = sql.load("gateway.operator")
 
 NOT_ACCEPTED = ProblemType("refund_not_accepted", 409, "This can not be said of this refund")
+LOOK_S = 5.0
+"""How long LND is waited for."""
 REFUND_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
@@ -57,9 +61,16 @@ async def frozen_attempt(pool: Pool, attempt_id: str) -> Any:
         raise Problem(NOT_ACCEPTED, _sentence(error)) from None
 
 
-async def decide_frozen(pool: Pool, actor: Actor, attempt_id: str, verdict: WasPaid | WasNotPaid) -> Logged:
-    """Its line in the log. Raises Problem (404, 409): nothing was booked."""
+async def decide_frozen(
+    pool: Pool, node: Node | None, actor: Actor, attempt_id: str, verdict: WasPaid | WasNotPaid
+) -> Logged:
+    """Its line in the log. Raises Problem (404, 409): nothing was booked.
+
+    A node that now says it was paid is believed before an operator who says it was not. None: there is none to ask.
+    """
     attempt = await frozen_attempt(pool, attempt_id)
+    if isinstance(verdict, WasNotPaid) and node is not None:
+        await _refuse_paid(node, bytes(attempt["payment_hash"]))
     word = "was paid" if isinstance(verdict, WasPaid) else "was not paid"
     async with acting(pool, actor, "refund_decided", attempt_id, f"{attempt['amount_sats']} sats: {word}") as act:
         try:
@@ -67,6 +78,13 @@ async def decide_frozen(pool: Pool, actor: Actor, attempt_id: str, verdict: WasP
         except AcceptError as error:
             raise Problem(NOT_ACCEPTED, _sentence(error)) from None
     return act.logged
+
+
+async def _refuse_paid(node: Node, payment_hash: bytes) -> None:
+    outcome = await node.track_payment(payment_hash, deadline_s=LOOK_S)
+    if isinstance(outcome, Settled):
+        proof = f"preimage {outcome.preimage.hex()}, routing fee {outcome.fee_msat} msat"
+        raise Problem(NOT_ACCEPTED, f"LND says that this payment was made: {proof}. Say that it was paid.")
 
 
 def _sentence(error: AcceptError) -> str:

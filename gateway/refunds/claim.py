@@ -134,7 +134,7 @@ async def _pin(
     request, attempt_id = destination.request, new_id()
     await conn.execute(_q.lock_fee_budget, LOCK_ID)
     grant = await _granted(conn, destination, amount_sats, rule)
-    await conn.execute(
+    claimed = await conn.execute(
         _q.pin,
         attempt_id,
         job_id,
@@ -152,6 +152,8 @@ async def _pin(
         refund_ids,
         on_file_after(destination.text),
     )
+    if claimed != f"UPDATE {len(refund_ids)}":
+        raise RuntimeError("a refund that was locked while it was pending was claimed meanwhile")
 
 
 async def _granted(conn: Connection, destination: Destination, amount_sats: int, rule: FeeLimit) -> FeeGrant:

@@ -17,9 +17,9 @@ EXPIRY_MARGIN = timedelta(seconds=10)
 """An invoice is not sent to in its last seconds."""
 FINALLY_FAILED_AFTER = timedelta(seconds=60)
 """After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
-NO_HTLC_LIVES_AFTER = timedelta(days=21)
-"""After the expiry: no send leaves later, and an HTLC lasts 2016 blocks at most (the largest `cltv_limit`, two weeks at
-LND's usual pace, and half of that again)."""
+NO_HTLC_LIVES_AFTER = timedelta(days=28)
+"""After the expiry: no send leaves later, and an HTLC lasts 2016 blocks at most (the largest `cltv_limit`): two weeks at
+the usual pace, and as much again for slow blocks and for what is resolved on chain."""
 MAX_SENDS = 4
 """That the node said nothing of; and in all, when a fee budget left less than the usual limit."""
 RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
@@ -106,7 +106,10 @@ FEE_BUDGET_WORDS = {
     FeeBound.DESTINATION: "Today's budget for routing fees to this wallet's node is used up: no route to it is free, "
     "or as cheap as what is left. There is a new one tomorrow (UTC).",
 }
-IN_FLIGHT_FOR_EVER = "LND calls it in flight, but no HTLC of it can be alive any more: LND lost it."
+IN_FLIGHT_FOR_EVER = (
+    "LND calls it in flight, though no HTLC of it can wait any more. It may have been paid: look at its HTLCs in the "
+    "node's list of payments, at the chain, or ask who was to get it."
+)
 EXPIRED_UNSENT = "The invoice expired before the refund could be sent."
 
 

@@ -329,8 +329,8 @@ class RefundExecutor:
         )
         booked = [transfers.refund_paid(row["id"], sats_to_msat(row["amount_sats"]), row["fee_msat"]) for row in paid]
         await book.post(conn, list(chain.from_iterable(booked)))
-        won = {row["id"] for row in paid}
-        return [one.attempt.id in won for one in arrived]
+        won = {(row["id"], row["owner"]) for row in paid}
+        return [(one.attempt.id, one.owner) in won for one in arrived]
 
     async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
         """Its refunds are pending again; an address on file that gave the invoice says why."""

@@ -154,7 +154,7 @@ with paid as (
         finished_at = now(), lease_owner = null, lease_until = null
     from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as ended (id, owner, preimage, fee_msat)
     where attempt.id = ended.id and attempt.lease_owner = ended.owner and attempt.state = 'unfinished'
-    returning attempt.id, attempt.job_id, attempt.amount_sats, attempt.fee_msat
+    returning attempt.id, ended.owner, attempt.job_id, attempt.amount_sats, attempt.fee_msat
 ), refund as (
     update refunds set state = 'paid', updated_at = now() from paid where attempt_id = paid.id and state = 'paying'
 ), job as (
@@ -162,7 +162,7 @@ with paid as (
 ), session as (
     update sessions set updated_at = now() from paid where sessions.id = paid.job_id
 )
-select id, amount_sats, fee_msat from paid
+select id, owner, amount_sats, fee_msat from paid
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

@@ -32,7 +32,7 @@ LATER, JUST_EXPIRED, LONG_EXPIRED = (
     NOW - timedelta(seconds=5),
     NOW - timedelta(seconds=61),
 )
-HTLCS_ALIVE, HTLCS_GONE = NOW - timedelta(days=20, hours=23), NOW - timedelta(days=21)
+HTLCS_ALIVE, HTLCS_GONE = NOW - timedelta(days=27, hours=23), NOW - timedelta(days=28)
 PREIMAGE = bytes(32)
 SETTLED = Settled(PREIMAGE, Msat(5000), Msat(17), payment_index=9)
 NO_ROUTE = Failed(FailureReason.NO_ROUTE, payment_index=9)

@@ -123,7 +123,7 @@ async def frozen_decide(request: web.Request) -> web.Response:
     attempt = await frozen_attempt(gateway.pool, request.match_info["id"])
     verdict = verdict_of(form)
     if "sure" in form:
-        logged = await decide_frozen(gateway.pool, actor_of(request), attempt["id"], verdict)
+        logged = await decide_frozen(gateway.pool, gateway.node, actor_of(request), attempt["id"], verdict)
         return to(after("/operator/refunds", logged))
     paid = isinstance(verdict, WasPaid)
     question = Question(
