@@ -17,6 +17,7 @@ from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, rank
 from tests.web.operator_browser import operating
 
+PLOTS = ("revenue", "jobs", "refunds", "pool")
 HOSTILE = "<script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil.example","' + HOSTILE + '")'
 PAGES = (
@@ -240,12 +241,35 @@ async def test_a_frozen_refund_is_shown_with_the_words_that_decide_it(web: Web) 
 async def test_plots_show_today(web: Web) -> None:
     await fill(web)
     async with operating(web) as operator:
-        text = (await operator.get("/operator/plots")).text
-    revenue, refunds, pool = text.split('<svg class="plot"')[1:]
-    assert len(re.findall("<rect", text)) == 60
-    assert re.search(r": 3[0-9] sats</title></rect>\s*</svg>", revenue)
-    assert re.search(r": 0 sats</title></rect>\s*</svg>", refunds)
-    assert re.search(r": 99[0-9] sats</title></circle>\s*</svg>", pool)
+        page = await operator.get("/operator/plots")
+        images = re.findall(r'<img class="plot" src="([^"]+)" width="960" height="320" alt="([^"]+)"', page.text)
+        assert [path for path, _ in images] == [f"/operator/plots/{name}.svg" for name in PLOTS]
+        alts = dict(zip(PLOTS, (alt for _, alt in images), strict=True))
+        assert re.search(r": 3[0-9] sats in 30 days; most 3[0-9] sats on .*, 3[0-9] today\.", alts["revenue"])
+        assert re.search(r": 1 jobs in 30 days", alts["jobs"]), "the pool paid for the other one"
+        assert alts["refunds"] == "Refunds paid a day: none in 30 days."
+        assert re.search(r": from 0 to 99[0-9] sats in 30 days", alts["pool"])
+        assert page.text.count("<tr><td>") == 30 * 4
+        for path, _ in images:
+            for shape in ("", "?narrow"):
+                drawn = await operator.get(path + shape)
+                assert (drawn.status, drawn.type) == (200, "image/svg+xml")
+                assert drawn.headers["Cache-Control"] == "no-store"
+                assert drawn.headers["Content-Security-Policy"].startswith(
+                    "default-src 'none'; style-src 'unsafe-inline'"
+                )
+                assert b"<script" not in drawn.body
+                assert len(re.findall(rb"<title>\d+ [A-Z][a-z]{2}: ", drawn.body)) == 30
+        assert (await operator.get("/operator/plots/no-such.svg")).status == 404
+
+
+async def test_an_image_shows_what_the_page_beside_it_shows(web: Web) -> None:
+    async with operating(web) as operator:
+        assert "pool at the end of each day: none" in (await operator.get("/operator/plots")).text
+        await fund(web, 1000)
+        assert b": 1,000 sats" not in (await operator.get("/operator/plots/pool.svg")).body
+        assert "pool at the end of each day: from 0 to 1,000 sats" in (await operator.get("/operator/plots")).text
+        assert b": 1,000 sats" in (await operator.get("/operator/plots/pool.svg")).body
 
 
 async def test_a_list_can_be_followed_live(web: Web) -> None:

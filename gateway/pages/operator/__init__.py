@@ -33,4 +33,6 @@ def add_pages(app: web.Application) -> None:
     add.add_post("/operator/pool", operator_only(actions.pool_topup))
     add.add_get("/operator/reconciliation", operator_only(actions.reconciliation))
     add.add_post("/operator/reconciliation", operator_only(actions.reconcile))
+    app[plots.READINGS] = plots.Readings()
     add.add_get("/operator/plots", operator_only(plots.page))
+    add.add_get("/operator/plots/{name}.svg", operator_only(plots.image))

@@ -179,7 +179,7 @@ from identities where pubkey = $1
 
 -- name: days
 -- Per UTC day of the last $1: what was earned (charges, fees, grants, less what went to the pool), sent back, and
--- what moved the pool (in it: what it holds and what it set aside).
+-- what moved the pool (in it: what it holds and what it set aside), and how many jobs took a payment.
 with days as (
     select day::date as day
     from generate_series((now() at time zone 'utc')::date - ($1::int - 1), (now() at time zone 'utc')::date,
@@ -190,11 +190,12 @@ with days as (
              - coalesce(sum(amount_msat) filter (where debit = 'revenue'), 0) as revenue_msat,
            coalesce(sum(amount_msat) filter (where cause_kind = 'refund_paid'), 0) as refunds_msat,
            coalesce(sum(amount_msat) filter (where credit in ('pool', 'pool_reserved')), 0)
-             - coalesce(sum(amount_msat) filter (where debit in ('pool', 'pool_reserved')), 0) as pool_msat
+             - coalesce(sum(amount_msat) filter (where debit in ('pool', 'pool_reserved')), 0) as pool_msat,
+           count(*) filter (where cause_kind = 'charge' and debit like 'holding:%') as jobs
     from transfers
     where created_at >= ((now() at time zone 'utc')::date - ($1::int - 1)) at time zone 'utc'
     group by 1
 )
 select days.day, coalesce(revenue_msat, 0)::bigint as revenue_msat, coalesce(refunds_msat, 0)::bigint as refunds_msat,
-       coalesce(pool_msat, 0)::bigint as pool_msat
+       coalesce(pool_msat, 0)::bigint as pool_msat, coalesce(jobs, 0)::bigint as jobs
 from days left join moved on moved.day = days.day order by days.day
