@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from html import unescape
 
 import pytest
 
@@ -22,6 +23,7 @@ HOSTILE = "<script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil.example","' + HOSTILE + '")'
 PAGES = (
     "/operator",
+    "/operator/events",
     "/operator/pool",
     "/operator/plots",
     "/operator/reconciliation",
@@ -272,9 +274,41 @@ async def test_an_image_shows_what_the_page_beside_it_shows(web: Web) -> None:
         assert b": 1,000 sats" in (await operator.get("/operator/plots/pool.svg")).body
 
 
-async def test_a_list_can_be_followed_live(web: Web) -> None:
+async def test_what_can_be_followed_is_followed_without_a_script_too(web: Web) -> None:
     async with operating(web) as operator:
-        assert "http-equiv" not in (await operator.get("/operator/book")).text
-        page = await operator.get("/operator/book?state=settlement&live=1")
-        assert '<meta http-equiv="refresh" content="3">' in page.text
-        assert 'href="/operator/book?state=settlement">Stop following' in page.text
+        for path in ("/operator", "/operator/events", "/operator/book?state=settlement"):
+            still = (await operator.get(path)).text
+            assert "http-equiv" not in still
+            assert "<script" not in still
+            start = re.search('id="live" href="([^"]+)">Follow live', still)
+            assert start is not None
+            page = await operator.get(unescape(start[1]))
+            assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page.text
+            assert page.text.count("<script") == 1
+            assert f'href="{path}">Stop following' in page.text
+
+
+async def test_a_script_is_given_the_part_that_changes(web: Web) -> None:
+    await fill(web)
+    async with operating(web) as operator:
+        for path in ("/operator?live=1", "/operator/events?live=1", "/operator/jobs?live=1&state=complete"):
+            whole = await operator.get(path)
+            part = await operator.get(path, X_Fragment="1")
+            assert "X-Fragment" not in whole.headers
+            assert (part.status, part.headers["X-Fragment"]) == (200, "1")
+            assert part.text.strip().startswith('<div id="followed"')
+            assert "<main" not in part.text
+            assert part.text.strip() in whole.text
+
+
+async def test_events_tell_what_happened_last(web: Web) -> None:
+    job_id = await fill(web)
+    async with operating(web) as operator:
+        page = await operator.get("/operator/events")
+    rows = [unescape(re.sub("<[^>]+>", " ", row)) for row in page.text.split("<tr>")[2:]]
+    told = [" ".join(row.split()[2:]) for row in rows]
+    assert told[0].startswith("You – – done login: let in"), "the newest first"
+    assert f"Refund owed job {job_id[:8]}… 70 sats" in " | ".join(told)
+    for kind in ("Paid in job", "Charged job", "The pool paid job", "Job made job", "Session opened session"):
+        assert any(line.startswith(kind) for line in told), kind
+    assert any(line.startswith("You – – done topup: 1000 sats") for line in told)

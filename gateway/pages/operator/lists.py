@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway import problems
 from gateway.context import GATEWAY
 from gateway.operator.export import csv_text
-from gateway.pages.operator.access import show
+from gateway.pages.operator.access import show_or_fragment
 from gateway.pages.operator.said import said
 from gateway.problems import Problem
 from ledger import sql
@@ -319,10 +319,9 @@ def page_of(listing: Listing) -> Callable[[web.Request], Awaitable[web.Response]
             "rows": rows,
             "next": asked.query(after=following) if following else None,
             "csv": f"/operator/{listing.name}.csv{asked.query(after=None)}",
-            "live": "live" in request.query,
             "said": await said(request),
         }
-        return show(request, "list.html", context)
+        return show_or_fragment(request, "list.html", "list_rows.html", context)
 
     return handler
 

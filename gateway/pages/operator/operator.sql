@@ -199,3 +199,36 @@ with days as (
 select days.day, coalesce(revenue_msat, 0)::bigint as revenue_msat, coalesce(refunds_msat, 0)::bigint as refunds_msat,
        coalesce(pool_msat, 0)::bigint as pool_msat, coalesce(jobs, 0)::bigint as jobs
 from days left join moved on moved.day = days.day order by days.day
+
+-- name: events
+-- The newest $1 of all kinds. Each source is read from its own newest end; a job and a session show how they stand now.
+with moved as (
+    select id, created_at, cause_kind as kind, amount_msat, cause_id,
+           case when debit ~ '^(holding|available|held):' then debit
+                when credit ~ '^(holding|available|held):' then credit end as account
+    from transfers
+    where cause_kind in ('settlement', 'evaluation_fee', 'charge', 'grant', 'overrun', 'refund_owed', 'refund_paid',
+                         'refund_donated')
+    order by id desc limit $1
+), happened as (
+    select moved.created_at, moved.kind, moved.amount_msat, moved.id as number, null as state, null as words,
+           coalesce(split_part(moved.account, ':', 2), attempt.job_id, refund.job_id, served.job_id) as owner,
+           case when moved.account ~ '^(available|held):' or attempt.session_id is not null
+                     or refund.session_id is not null then 'session' else 'job' end as of
+    from moved
+    left join refund_attempts attempt on moved.kind = 'refund_paid' and attempt.id = moved.cause_id
+    left join refunds refund on moved.kind = 'refund_donated' and refund.id = moved.cause_id
+    left join lateral (
+        select job.id as job_id from jobs job
+        where moved.account is null and job.id = regexp_replace(moved.cause_id, '^(job|eval):', '')) as served on true
+    union all
+    (select created_at, 'job', work_amount_sats * 1000, null, state, work, id, 'job' from jobs
+     order by jobs.created_at desc, jobs.id desc limit $1)
+    union all
+    (select created_at, 'session', deposit_sats * 1000, null, state, null, id, 'session' from sessions
+     order by sessions.created_at desc, sessions.id desc limit $1)
+    union all
+    (select created_at, 'action', null, id, outcome, concat_ws(' ', action || ':', said, problem), null, null
+     from operator_actions order by operator_actions.id desc limit $1)
+)
+select * from happened order by created_at desc, number desc nulls last, owner limit $1
