@@ -21,8 +21,9 @@ select job.id as cursor, job.id, job.work, job.state, job.serve, job.estimate_sa
        job.actual_cost_sats as "actualCostSats", job.absorbed_sats as "absorbedSats",
        job.user_charge_sats as "userChargeSats", job.failure_reason as "failureReason",
        job.created_at as "createdAt", job.updated_at as "updatedAt"
-from jobs job where $1::text is null
-   or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1)
+from jobs job where (job.created_at, job.id) < (
+    select before.created_at, before.id from jobs before where before.id = $1
+    union all select 'infinity', '' where $1::text is null)
 order by job.created_at desc, job.id desc limit $2
 
 -- name: list_sessions
@@ -30,8 +31,9 @@ select session.id as cursor, session.id, session.state, session.pubkey, session.
        coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as "balanceMsat",
        coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as "heldMsat",
        session.last_used_at as "lastUsedAt", session.created_at as "createdAt", session.updated_at as "updatedAt"
-from sessions session where $1::text is null
-   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1)
+from sessions session where (session.created_at, session.id) < (
+    select before.created_at, before.id from sessions before where before.id = $1
+    union all select 'infinity', '' where $1::text is null)
 order by session.created_at desc, session.id desc limit $2
 
 -- name: list_refunds
@@ -47,6 +49,7 @@ left join refund_attempts attempt on attempt.id = refund.attempt_id
 left join lateral (
     select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
     order by last.created_at desc limit 1) as tried on true
-where $1::text is null
-   or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1)
+where (refund.created_at, refund.id) < (
+    select before.created_at, before.id from refunds before where before.id = $1
+    union all select 'infinity', '' where $1::text is null)
 order by refund.created_at desc, refund.id desc limit $2

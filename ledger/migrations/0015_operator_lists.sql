@@ -11,10 +11,10 @@ create trigger operator_actions_are_told after insert on operator_actions
 create trigger operator_sessions_end after delete on operator_sessions
     for each row execute function tell_operator();
 
--- The order of the operator's lists, newest first. Rows come in the order of their time, so each new one is put at the
--- end of its index, and nothing that changes a row later touches it.
-create index jobs_newest on jobs (created_at, id);
-create index invoices_newest on invoices (created_at, payment_hash);
-create index sessions_newest on sessions (created_at, id);
-create index refunds_newest on refunds (created_at, id);
-create index webhook_deliveries_newest on webhook_deliveries (created_at, id);
+-- The order of the operator's lists, newest first. The time alone: rows of one moment are sorted as they are read, and
+-- the index is half as large. A new row comes last in it, so a sale pays for one write to a page that is at hand.
+create index jobs_newest on jobs (created_at);
+create index invoices_newest on invoices (created_at);
+create index sessions_newest on sessions (created_at);
+create index refunds_newest on refunds (created_at);
+create index webhook_deliveries_newest on webhook_deliveries (created_at);

@@ -307,8 +307,8 @@ async def test_events_tell_what_happened_last(web: Web) -> None:
         page = await operator.get("/operator/events")
     rows = [unescape(re.sub("<[^>]+>", " ", row)) for row in page.text.split("<tr>")[2:]]
     told = [" ".join(row.split()[2:]) for row in rows]
-    assert told[0].startswith("You – – done login: let in"), "the newest first"
+    assert told[0].startswith("Operator – – done login: let in"), "the newest first"
     assert f"Refund owed job {job_id[:8]}… 70 sats" in " | ".join(told)
     for kind in ("Paid in job", "Charged job", "The pool paid job", "Job made job", "Session opened session"):
         assert any(line.startswith(kind) for line in told), kind
-    assert any(line.startswith("You – – done topup: 1000 sats") for line in told)
+    assert any(line.startswith("Operator – – done topup: 1000 sats") for line in told)

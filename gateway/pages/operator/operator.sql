@@ -26,79 +26,144 @@ select count(*) from parked_events
 select id, job_id, amount_sats, failure_reason, created_at from refund_attempts where state = 'frozen' order by created_at
 
 -- name: list_refunds
-select refund.id as cursor, refund.id, refund.job_id as owner,
-       case when refund.session_id is null then 'job' else 'session' end as of, split_part(refund.cause, ':', 1) as cause,
-       refund.amount_sats, case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
-       coalesce(attempt.failure_reason, case refund.state when 'pending' then coalesce(
-           job.refund_to_error, session.refund_to_error, tried.failure_reason,
-           case when coalesce(job.refund_to, session.refund_to) is null then 'Its payer has not said where it goes.' end)
-       end) as reason,
-       attempt.sends, refund.state = 'pending' and coalesce(job.refund_to, session.refund_to) is not null
-           and coalesce(job.refund_to_error, session.refund_to_error) is not null as retryable,
-       case when attempt.state = 'frozen' then attempt.id end as frozen_attempt,
-       refund.created_at
-from refunds refund
-left join jobs job on job.id = refund.of_job
-left join sessions session on session.id = refund.session_id
-left join refund_attempts attempt on attempt.id = refund.attempt_id
-left join lateral (
-    select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
-    order by last.created_at desc limit 1) as tried on true
-where ($1::text is null
-   or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1))
-  and ($3::text is null
-       or $3 = case when attempt.state = 'frozen' then 'frozen' else refund.state end
-       or ($3 = 'rejected' and refund.state = 'pending' and coalesce(job.refund_to_error, session.refund_to_error) is not null))
-  and ($4::text is null or refund.id = $4 or refund.job_id = $4 or job.pubkey = $4 or session.pubkey = $4
-       or refund.job_id in (select tried.job_id from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or refund.job_id in (select coalesce(paid.job_id, paid.session_id) from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
-order by refund.created_at desc, refund.id desc limit $2
+-- A refund whose attempt is frozen is paying by its own word.
+with start as (
+    select before.created_at, before.id from refunds before where before.id = $1
+    union all select 'infinity', '' where $1::text is null
+), payment as (
+    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
+), owners as (
+    select $4 as id
+    union select job.id from jobs job where job.pubkey = $4
+    union select session.id from sessions session where session.pubkey = $4
+    union select tried.job_id from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
+    union select coalesce(paid.job_id, paid.session_id) from invoices paid
+          where paid.payment_hash = (select payment.hash from payment)
+), searched as (
+    select refund.id from refunds refund where refund.id = $4
+    union select refund.id from owners join refunds refund on refund.job_id = owners.id
+), page as (
+    (select refund.* from refunds refund
+     where $4::text is null and (refund.created_at, refund.id) < (select start.created_at, start.id from start)
+       and ($3::text is null or refund.state = case $3 when 'rejected' then 'pending' when 'frozen' then 'paying' else $3 end)
+       and ($3 is distinct from 'rejected' or coalesce(
+           (select job.refund_to_error from jobs job where job.id = refund.of_job and job.refund_to is not null),
+           (select session.refund_to_error from sessions session
+            where session.id = refund.session_id and session.refund_to is not null)) is not null)
+       and (coalesce($3, '') not in ('paying', 'frozen') or ($3 = 'frozen') = (
+           (select attempt.state from refund_attempts attempt where attempt.id = refund.attempt_id) = 'frozen'))
+     order by refund.created_at desc, refund.id desc limit $2)
+    union all
+    select refund.* from searched join refunds refund on refund.id = searched.id
+    where $4 is not null and (refund.created_at, refund.id) < (select start.created_at, start.id from start)
+), shown as (
+    select refund.id as cursor, refund.id, refund.job_id as owner,
+           case when refund.session_id is null then 'job' else 'session' end as of,
+           split_part(refund.cause, ':', 1) as cause, refund.amount_sats,
+           case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
+           coalesce(attempt.failure_reason, case refund.state when 'pending' then coalesce(
+               owner.refund_to_error, tried.failure_reason,
+               case when owner.refund_to is null then 'Its payer has not said where it goes.' end)
+           end) as reason,
+           attempt.sends,
+           refund.state = 'pending' and owner.refund_to is not null and owner.refund_to_error is not null as retryable,
+           case when attempt.state = 'frozen' then attempt.id end as frozen_attempt,
+           refund.created_at
+    from page refund
+    left join lateral (
+        select job.refund_to, job.refund_to_error from jobs job where job.id = refund.of_job
+        union all
+        select session.refund_to, session.refund_to_error from sessions session where session.id = refund.session_id
+        limit 1) as owner on true
+    left join lateral (
+        select now.id, now.state, now.sends, now.failure_reason from refund_attempts now where now.id = refund.attempt_id
+        limit 1) as attempt on true
+    left join lateral (
+        select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
+        order by last.created_at desc limit 1) as tried on true
+)
+select * from shown
+where $3 is null or $3 = shown.state or ($3 = 'rejected' and shown.retryable)
+order by shown.created_at desc, shown.id desc limit $2
 
 -- name: list_jobs
+with start as (
+    select before.created_at, before.id from jobs before where before.id = $1
+    union all select 'infinity', '' where $1::text is null
+), payment as (
+    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
+), searched as (
+    select $4 as id
+    union select job.id from jobs job where job.pubkey = $4
+    union select paid.job_id from invoices paid where paid.payment_hash = (select payment.hash from payment)
+    union select tried.of_job from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
+), page as (
+    (select job.* from jobs job
+     where $4::text is null and ($3::text is null or job.state = $3)
+       and (job.created_at, job.id) < (select start.created_at, start.id from start)
+     order by job.created_at desc, job.id desc limit $2)
+    union all
+    select job.* from searched join jobs job on job.id = searched.id
+    where $4 is not null and ($3 is null or job.state = $3)
+      and (job.created_at, job.id) < (select start.created_at, start.id from start)
+)
 select job.id as cursor, job.id, job.work, job.state, job.serve, job.estimate_sats, job.work_amount_sats,
        job.user_charge_sats, job.absorbed_sats, job.pubkey, job.failure_reason as reason, job.created_at
-from jobs job
-where ($1::text is null
-   or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1))
-  and ($3::text is null or job.state = $3)
-  and ($4::text is null or job.id = $4 or job.pubkey = $4
-       or job.id in (select paid.job_id from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or job.id in (select tried.of_job from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
+from page job
 order by job.created_at desc, job.id desc limit $2
 
 -- name: list_sessions
+with start as (
+    select before.created_at, before.id from sessions before where before.id = $1
+    union all select 'infinity', '' where $1::text is null
+), payment as (
+    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
+), searched as (
+    select $4 as id
+    union select session.id from sessions session where session.pubkey = $4
+    union select paid.session_id from invoices paid where paid.payment_hash = (select payment.hash from payment)
+    union select tried.session_id from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
+), page as (
+    (select session.* from sessions session
+     where $4::text is null and ($3::text is null or session.state = $3)
+       and (session.created_at, session.id) < (select start.created_at, start.id from start)
+     order by session.created_at desc, session.id desc limit $2)
+    union all
+    select session.* from searched join sessions session on session.id = searched.id
+    where $4 is not null and ($3 is null or session.state = $3)
+      and (session.created_at, session.id) < (select start.created_at, start.id from start)
+)
 select session.id as cursor, session.id, session.state, session.deposit_sats,
        coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as available_msat,
        coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as held_msat,
        session.pubkey, session.refund_to_error as reason, session.last_used_at, session.created_at
-from sessions session
-where ($1::text is null
-   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1))
-  and ($3::text is null or session.state = $3)
-  and ($4::text is null or session.id = $4 or session.pubkey = $4
-       or session.id in (select paid.session_id from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or session.id in (select tried.session_id from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
+from page session
 order by session.created_at desc, session.id desc limit $2
 
 -- name: list_invoices
+with start as (
+    select before.created_at, before.payment_hash from invoices before where before.payment_hash = case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end
+    union all select 'infinity', ''::bytea where $1::text is null
+), searched as (
+    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as payment_hash
+    union select invoice.payment_hash from invoices invoice where invoice.job_id = $4
+    union select invoice.payment_hash from invoices invoice where invoice.session_id = $4
+), page as (
+    (select invoice.* from invoices invoice
+     where $4::text is null and ($3::text is null or invoice.state = $3)
+       and (invoice.created_at, invoice.payment_hash) < (select start.created_at, start.payment_hash from start)
+     order by invoice.created_at desc, invoice.payment_hash desc limit $2)
+    union all
+    select invoice.* from searched join invoices invoice on invoice.payment_hash = searched.payment_hash
+    where $4 is not null and ($3 is null or invoice.state = $3)
+      and (invoice.created_at, invoice.payment_hash) < (select start.created_at, start.payment_hash from start)
+)
 select encode(invoice.payment_hash, 'hex') as cursor, encode(invoice.payment_hash, 'hex') as payment_hash,
        invoice.purpose, coalesce(invoice.job_id, invoice.session_id) as owner,
        case when invoice.job_id is not null then 'job' when invoice.session_id is not null then 'session' end as of,
        invoice.state, invoice.amount_msat, invoice.amount_paid_msat, invoice.expires_at, invoice.settled_at,
        invoice.created_at
-from invoices invoice
-where ($1::text is null or (invoice.created_at, invoice.payment_hash) < (
-       select before.created_at, before.payment_hash from invoices before where before.payment_hash =
-           case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end))
-  and ($3::text is null or invoice.state = $3)
-  and ($4::text is null or invoice.job_id = $4 or invoice.session_id = $4
-       or invoice.payment_hash = case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+from page invoice
 order by invoice.created_at desc, invoice.payment_hash desc limit $2
 
 -- name: list_identities
@@ -152,8 +217,9 @@ select delivery.id as cursor, delivery.id, event.type, delivery.state, delivery.
        case delivery.state when 'pending' then delivery.next_attempt_at end as next_attempt_at,
        delivery.state <> 'pending' as again, delivery.created_at
 from webhook_deliveries delivery join webhook_events event on event.id = delivery.event_id
-where ($1::text is null or (delivery.created_at, delivery.id)
-       < (select before.created_at, before.id from webhook_deliveries before where before.id = $1))
+where (delivery.created_at, delivery.id) < (
+      select before.created_at, before.id from webhook_deliveries before where before.id = $1
+      union all select 'infinity', '' where $1::text is null)
   and ($3::text is null or delivery.state = $3)
   and ($4::text is null or $4 in (delivery.id, delivery.endpoint_id, delivery.event_id, event.body #>> '{data,jobId}',
                                   event.body #>> '{data,sessionId}'))
@@ -204,31 +270,34 @@ from days left join moved on moved.day = days.day order by days.day
 -- The newest $1 of all kinds. Each source is read from its own newest end; a job and a session show how they stand now.
 with moved as (
     select id, created_at, cause_kind as kind, amount_msat, cause_id,
-           case when debit ~ '^(holding|available|held):' then debit
-                when credit ~ '^(holding|available|held):' then credit end as account
+           case when debit ~ '^(holding|available|held):' then split_part(debit, ':', 2)
+                when credit ~ '^(holding|available|held):' then split_part(credit, ':', 2) end as owner
     from transfers
     where cause_kind in ('settlement', 'evaluation_fee', 'charge', 'grant', 'overrun', 'refund_owed', 'refund_paid',
                          'refund_donated')
     order by id desc limit $1
 ), happened as (
-    select moved.created_at, moved.kind, moved.amount_msat, moved.id as number, null as state, null as words,
-           coalesce(split_part(moved.account, ':', 2), attempt.job_id, refund.job_id, served.job_id) as owner,
-           case when moved.account ~ '^(available|held):' or attempt.session_id is not null
-                     or refund.session_id is not null then 'session' else 'job' end as of
+    select created_at, kind, amount_msat, null as state, null as words, id as number,
+           case when owner is not null then owner
+                when kind = 'refund_paid' then (select job_id from refund_attempts where id = cause_id)
+                when kind = 'refund_donated' then (select job_id from refunds where id = cause_id)
+                when kind in ('grant', 'overrun') then coalesce(
+                    (select session_id from session_requests
+                     where id = regexp_replace(cause_id, '^request:', '')), regexp_replace(cause_id, '^(job|eval):', ''))
+           end as owner
     from moved
-    left join refund_attempts attempt on moved.kind = 'refund_paid' and attempt.id = moved.cause_id
-    left join refunds refund on moved.kind = 'refund_donated' and refund.id = moved.cause_id
-    left join lateral (
-        select job.id as job_id from jobs job
-        where moved.account is null and job.id = regexp_replace(moved.cause_id, '^(job|eval):', '')) as served on true
     union all
-    (select created_at, 'job', work_amount_sats * 1000, null, state, work, id, 'job' from jobs
+    (select created_at, 'job', work_amount_sats * 1000, state, work, null, id from jobs
      order by jobs.created_at desc, jobs.id desc limit $1)
     union all
-    (select created_at, 'session', deposit_sats * 1000, null, state, null, id, 'session' from sessions
+    (select created_at, 'session', deposit_sats * 1000, state, null, null, id from sessions
      order by sessions.created_at desc, sessions.id desc limit $1)
     union all
-    (select created_at, 'action', null, id, outcome, concat_ws(' ', action || ':', said, problem), null, null
+    (select created_at, 'action', null, outcome, concat_ws(' ', action || ':', said, problem), id, null
      from operator_actions order by operator_actions.id desc limit $1)
+), newest as (
+    select * from happened order by created_at desc, number desc nulls last, owner limit $1
 )
-select * from happened order by created_at desc, number desc nulls last, owner limit $1
+select created_at, kind, amount_msat, state, words, owner,
+       case when (select id from sessions where id = owner) is null then 'job' else 'session' end as of
+from newest order by created_at desc, number desc nulls last, owner

@@ -23,7 +23,7 @@ WORDS = {
     "refund_owed": "Refund owed",
     "refund_paid": "Refund paid",
     "refund_donated": "Refund given to the pool",
-    "action": "You",
+    "action": "Operator",
 }
 """What each kind of event is called."""
 
