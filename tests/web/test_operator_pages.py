@@ -110,8 +110,10 @@ async def test_a_job_is_found_by_all_that_names_it(web: Web) -> None:
         assert [row["owner"] for row in await found("refunds", payment_hash)] == [job_id]
         assert [row["owner"] for row in await found("invoices", job_id)] == [job_id]
         assert [row["payment_hash"] for row in await found("invoices", payment_hash)] == [payment_hash]
-        assert [row["owner"] for row in await found("grants", free_id)] == [f"job:{free_id}"]
+        assert [row["reservation_id"] for row in await found("grants", free_id)] == [f"job:{free_id}"]
         assert {row["cause_kind"] for row in await found("book", job_id)} >= {"settlement", "charge", "refund_owed"}
+        assert [row["cause_kind"] for row in await found("book", payment_hash)] == ["settlement"]
+        assert {row["cause_kind"] for row in await found("book", "pool")} >= {"topup", "reserve"}
         session_hash = await web.gateway.pool.fetchval(
             "select encode(payment_hash, 'hex') from invoices where session_id is not null"
         )

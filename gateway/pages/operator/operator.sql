@@ -25,121 +25,6 @@ select count(*) from parked_events
 -- What only the operator can decide, and the words for it.
 select id, job_id, amount_sats, failure_reason, created_at from refund_attempts where state = 'frozen' order by created_at
 
--- name: list_refunds
--- A refund whose attempt is frozen is paying by its own word.
-with start as (
-    select before.created_at, before.id from refunds before where before.id = $1
-    union all select 'infinity', '' where $1::text is null
-), payment as (
-    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
-), owners as (
-    select $4 as id
-    union select job.id from jobs job where job.pubkey = $4
-    union select session.id from sessions session where session.pubkey = $4
-    union select tried.job_id from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
-    union select coalesce(paid.job_id, paid.session_id) from invoices paid
-          where paid.payment_hash = (select payment.hash from payment)
-), searched as (
-    select refund.id from refunds refund where refund.id = $4
-    union select refund.id from owners join refunds refund on refund.job_id = owners.id
-), page as (
-    (select refund.* from refunds refund
-     where $4::text is null and (refund.created_at, refund.id) < (select start.created_at, start.id from start)
-       and ($3::text is null or refund.state = case $3 when 'rejected' then 'pending' when 'frozen' then 'paying' else $3 end)
-       and ($3 is distinct from 'rejected' or coalesce(
-           (select job.refund_to_error from jobs job where job.id = refund.of_job and job.refund_to is not null),
-           (select session.refund_to_error from sessions session
-            where session.id = refund.session_id and session.refund_to is not null)) is not null)
-       and (coalesce($3, '') not in ('paying', 'frozen') or ($3 = 'frozen') = (
-           (select attempt.state from refund_attempts attempt where attempt.id = refund.attempt_id) = 'frozen'))
-     order by refund.created_at desc, refund.id desc limit $2)
-    union all
-    select refund.* from searched join refunds refund on refund.id = searched.id
-    where $4 is not null and (refund.created_at, refund.id) < (select start.created_at, start.id from start)
-), shown as (
-    select refund.id as cursor, refund.id, refund.job_id as owner,
-           case when refund.session_id is null then 'job' else 'session' end as of,
-           split_part(refund.cause, ':', 1) as cause, refund.amount_sats,
-           case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
-           coalesce(attempt.failure_reason, case refund.state when 'pending' then coalesce(
-               owner.refund_to_error, tried.failure_reason,
-               case when owner.refund_to is null then 'Its payer has not said where it goes.' end)
-           end) as reason,
-           attempt.sends,
-           refund.state = 'pending' and owner.refund_to is not null and owner.refund_to_error is not null as retryable,
-           case when attempt.state = 'frozen' then attempt.id end as frozen_attempt,
-           refund.created_at
-    from page refund
-    left join lateral (
-        select job.refund_to, job.refund_to_error from jobs job where job.id = refund.of_job
-        union all
-        select session.refund_to, session.refund_to_error from sessions session where session.id = refund.session_id
-        limit 1) as owner on true
-    left join lateral (
-        select now.id, now.state, now.sends, now.failure_reason from refund_attempts now where now.id = refund.attempt_id
-        limit 1) as attempt on true
-    left join lateral (
-        select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
-        order by last.created_at desc limit 1) as tried on true
-)
-select * from shown
-where $3 is null or $3 = shown.state or ($3 = 'rejected' and shown.retryable)
-order by shown.created_at desc, shown.id desc limit $2
-
--- name: list_jobs
-with start as (
-    select before.created_at, before.id from jobs before where before.id = $1
-    union all select 'infinity', '' where $1::text is null
-), payment as (
-    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
-), searched as (
-    select $4 as id
-    union select job.id from jobs job where job.pubkey = $4
-    union select paid.job_id from invoices paid where paid.payment_hash = (select payment.hash from payment)
-    union select tried.of_job from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
-), page as (
-    (select job.* from jobs job
-     where $4::text is null and ($3::text is null or job.state = $3)
-       and (job.created_at, job.id) < (select start.created_at, start.id from start)
-     order by job.created_at desc, job.id desc limit $2)
-    union all
-    select job.* from searched join jobs job on job.id = searched.id
-    where $4 is not null and ($3 is null or job.state = $3)
-      and (job.created_at, job.id) < (select start.created_at, start.id from start)
-)
-select job.id as cursor, job.id, job.work, job.state, job.serve, job.estimate_sats, job.work_amount_sats,
-       job.user_charge_sats, job.absorbed_sats, job.pubkey, job.failure_reason as reason, job.created_at
-from page job
-order by job.created_at desc, job.id desc limit $2
-
--- name: list_sessions
-with start as (
-    select before.created_at, before.id from sessions before where before.id = $1
-    union all select 'infinity', '' where $1::text is null
-), payment as (
-    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as hash
-), searched as (
-    select $4 as id
-    union select session.id from sessions session where session.pubkey = $4
-    union select paid.session_id from invoices paid where paid.payment_hash = (select payment.hash from payment)
-    union select tried.session_id from refund_attempts tried where tried.payment_hash = (select payment.hash from payment)
-), page as (
-    (select session.* from sessions session
-     where $4::text is null and ($3::text is null or session.state = $3)
-       and (session.created_at, session.id) < (select start.created_at, start.id from start)
-     order by session.created_at desc, session.id desc limit $2)
-    union all
-    select session.* from searched join sessions session on session.id = searched.id
-    where $4 is not null and ($3 is null or session.state = $3)
-      and (session.created_at, session.id) < (select start.created_at, start.id from start)
-)
-select session.id as cursor, session.id, session.state, session.deposit_sats,
-       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as available_msat,
-       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as held_msat,
-       session.pubkey, session.refund_to_error as reason, session.last_used_at, session.created_at
-from page session
-order by session.created_at desc, session.id desc limit $2
-
 -- name: list_invoices
 with start as (
     select before.created_at, before.payment_hash from invoices before where before.payment_hash = case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end
@@ -165,37 +50,6 @@ select encode(invoice.payment_hash, 'hex') as cursor, encode(invoice.payment_has
        invoice.created_at
 from page invoice
 order by invoice.created_at desc, invoice.payment_hash desc limit $2
-
--- name: list_identities
-select known.pubkey as cursor, known.pubkey, known.paid_sats, known.operator_tier, known.blocked,
-       coalesce(today.absorbed_sats, 0) as absorbed_today_sats, known.first_seen_at
-from identities known
-left join gate_days today on today.kind = 'identity' and today.subject = known.pubkey
-    and today.day = (now() at time zone 'utc')::date
-where ($1::text is null or known.pubkey > $1)
-  and ($3::text is null or ($3 = 'blocked' and known.blocked) or ($3 = 'tier set' and known.operator_tier is not null))
-  and ($4::text is null or known.pubkey = $4)
-order by known.pubkey limit $2
-
--- name: list_grants
-select audit.id::text as cursor, audit.id, audit.reservation_id as owner, audit.pubkey,
-       audit.reserved_sats, audit.absorbed_sats, audit.day, audit.created_at
-from grants audit
-where ($1::text is null or audit.id < $1::text::bigint) and $3::text is null
-  and ($4::text is null or audit.pubkey = $4 or audit.reservation_id in ($4, 'job:' || $4, 'eval:' || $4)
-       or encode(audit.request_hash, 'hex') = $4)
-order by audit.id desc limit $2
-
--- name: list_transfers
-select transfer.id::text as cursor, transfer.id, transfer.cause_kind, transfer.debit, transfer.credit,
-       transfer.amount_msat, transfer.cause_id, transfer.created_at
-from transfers transfer
-where ($1::text is null or transfer.id < $1::text::bigint)
-  and ($3::text is null or transfer.cause_kind = $3)
-  and ($4::text is null or transfer.cause_id = $4 or $4 in (transfer.debit, transfer.credit)
-       or transfer.debit in ('holding:' || $4, 'available:' || $4, 'held:' || $4)
-       or transfer.credit in ('holding:' || $4, 'available:' || $4, 'held:' || $4))
-order by transfer.id desc limit $2
 
 -- name: list_webhooks
 select endpoint.id as cursor, endpoint.id, endpoint.url, array_to_string(endpoint.events, ', ') as events,
@@ -230,7 +84,7 @@ select act.id::text as cursor, act.id, act.action, act.subject, act.said, act.ou
        case act.who when 'session' then act.session_id else act.who end as who, host(act.client_address) as address,
        act.created_at
 from operator_actions act
-where ($1::text is null or act.id < $1::text::bigint)
+where act.id < coalesce($1::text::bigint, 9223372036854775807)
   and ($3::text is null or act.outcome = $3)
   and ($4::text is null or $4 in (act.subject, act.session_id, act.action))
 order by act.id desc limit $2
