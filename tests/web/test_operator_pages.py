@@ -9,6 +9,7 @@ from html import unescape
 
 import pytest
 
+from gateway.pages.operator import plots
 from gateway.pages.operator.lists import LISTINGS
 from gateway.pages.operator.overview import node_facts
 from gateway.pages.rendering import CSP
@@ -267,7 +268,8 @@ async def test_plots_show_today(web: Web) -> None:
         assert (await operator.get("/operator/plots/no-such.svg")).status == 404
 
 
-async def test_an_image_shows_what_the_page_beside_it_shows(web: Web) -> None:
+async def test_an_image_shows_what_the_page_beside_it_shows(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "KEPT_S", 3600.0)
     async with operating(web) as operator:
         assert "pool at the end of each day: none" in (await operator.get("/operator/plots")).text
         await fund(web, 1000)
