@@ -11,7 +11,9 @@ from ledger.database import CLOSE_S, Pool
 
 JOBS = "boltworks_job"
 REFUNDS = "boltworks_refund"
-
+OPERATOR = "boltworks_operator"
+"""What the operator did, and each session of the operator's that ended."""
+CHANNELS = (JOBS, REFUNDS, OPERATOR)
 
 GATHER_S = 0.03
 """Changes of refunds are told together: who was asked in this process is woken at once, and by name."""
@@ -24,6 +26,7 @@ class Hub:
         self._telling: asyncio.TimerHandle | None = None
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._refunds: set[asyncio.Event] = set()
+        self._all: set[asyncio.Event] = set()
 
     @property
     def watched(self) -> int:
@@ -41,12 +44,22 @@ class Hub:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
+    @contextmanager
+    def watch_all(self) -> Iterator[asyncio.Event]:
+        """An event that is set at each change of any job or session that is told, and whenever the operator acted."""
+        event = asyncio.Event()
+        self._all.add(event)
+        try:
+            yield event
+        finally:
+            self._all.discard(event)
+
     def tell(self, watched: str) -> None:
         """This process committed a change of a job or session: its own listeners need not wait for PostgreSQL's word.
 
         Nor do they wait for a word that it never says, because it would be said too often.
         """
-        for event in self._waiting.get(watched, ()):
+        for event in (*self._waiting.get(watched, ()), *self._all):
             event.set()
 
     def wake_on_refunds(self, event: asyncio.Event) -> None:
@@ -69,16 +82,16 @@ class Hub:
 
         async with pool.acquire() as conn:
             conn.add_termination_listener(tell)
-            await conn.add_listener(JOBS, self._heard)
-            await conn.add_listener(REFUNDS, self._heard)
+            for channel in CHANNELS:
+                await conn.add_listener(channel, self._heard)
             try:
                 yield lost
             finally:
                 if not conn.is_closed():
                     conn.remove_termination_listener(tell)
                     async with asyncio.timeout(CLOSE_S):
-                        await conn.remove_listener(JOBS, self._heard)
-                        await conn.remove_listener(REFUNDS, self._heard)
+                        for channel in CHANNELS:
+                            await conn.remove_listener(channel, self._heard)
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         if channel != REFUNDS:
@@ -92,5 +105,5 @@ class Hub:
             event.set()
 
     def _wake_all(self) -> None:
-        for event in (*(e for events in self._waiting.values() for e in events), *self._refunds):
+        for event in (*(e for events in self._waiting.values() for e in events), *self._refunds, *self._all):
             event.set()

@@ -14,6 +14,7 @@ from gateway.context import Gateway
 from ledger.database import DATABASE_AWAY
 
 HEARTBEAT_S = 15.0
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +32,33 @@ async def stream(
 
     Ends with the process, with its client, and when the database goes away: clients connect again by themselves.
     """
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    response = web.StreamResponse(headers=HEADERS)
     with gateway.hub.watch(watched) as changed, contextlib.suppress(*DATABASE_AWAY):
         await response.prepare(request)
         last = ""
-        while not gateway.stopping.is_set() and _is_there(request):
+        while not gateway.stopping.is_set() and is_there(request):
             changed.clear()
             moment = await now()
             if moment.text != last:
                 event_id = int(moment.at.timestamp() * 1_000_000)
                 await response.write(f"event: {event}\nid: {event_id}\ndata: {moment.text}\n\n".encode())
                 last = moment.text
-            await _change_or_heartbeat(gateway, changed, response)
+            if not await one_of(changed, gateway.stopping, within_s=HEARTBEAT_S):
+                await response.write(b": still here\n\n")
     return response
 
 
-def _is_there(request: web.Request) -> bool:
+def is_there(request: web.Request) -> bool:
     """Its client has not gone yet."""
     return request.transport is not None and not request.transport.is_closing()
 
 
-async def _change_or_heartbeat(gateway: Gateway, changed: asyncio.Event, response: web.StreamResponse) -> None:
-    waits = {asyncio.create_task(changed.wait()), asyncio.create_task(gateway.stopping.wait())}
+async def one_of(*events: asyncio.Event, within_s: float) -> bool:
+    """Whether one of them was set in time."""
+    waits = {asyncio.create_task(event.wait()) for event in events}
     try:
-        done, _ = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in waits:
             task.cancel()
-    if not done:
-        await response.write(b": still here\n\n")
+    return bool(done)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
 import asyncpg
 from aiohttp import web
+from pydantic.alias_generators import to_camel
 
 from gateway import idempotency, problems
 from gateway.api.access import BEARER, client_address
@@ -28,9 +30,29 @@ from gateway.operator.sessions import is_operator_key
 from gateway.problems import Problem
 from ledger import book, grants, sql
 
-_q = sql.load("gateway.api", "operator.sql")
+_lists = sql.load("gateway.operator", "lists.sql")
 
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+
+# What the API tells of each row, in this order; the lists themselves are the pages', too.
+IDENTITY = ("pubkey", "paid_sats", "operator_tier", "blocked", "first_seen_at")
+GRANT = (
+    *("id", "reservation_id", "pubkey", "request_hash", "day"),
+    *("reserved_sats", "absorbed_sats", "created_at"),
+)
+TRANSFER = ("id", "cause_kind", "cause_id", "debit", "credit", "amount_msat", "created_at")
+JOB = (
+    *("id", "work", "state", "serve", "estimate_sats", "absorb_sats", "work_amount_sats", "pubkey"),
+    *("actual_cost_sats", "absorbed_sats", "user_charge_sats", "failure_reason", "created_at", "updated_at"),
+)
+SESSION = (
+    *("id", "state", "pubkey", "deposit_sats", "balance_msat", "held_msat"),
+    *("last_used_at", "created_at", "updated_at"),
+)
+REFUND = (
+    *("id", "job_id", "session_id", "cause", "amount_sats", "state", "attempt_state"),
+    *("failure_reason", "refund_problem", "sends", "created_at", "updated_at"),
+)
 
 
 def require_operator(request: web.Request) -> None:
@@ -99,27 +121,27 @@ async def operator_reconciliation(request: web.Request) -> web.Response:
 
 
 async def operator_identities(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_identities)
+    return await list_page(request, _lists.list_identities, IDENTITY)
 
 
 async def operator_grants(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_grants)
+    return await list_page(request, _lists.list_grants, GRANT)
 
 
 async def operator_transfers(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_transfers)
+    return await list_page(request, _lists.list_transfers, TRANSFER)
 
 
 async def operator_jobs(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_jobs)
+    return await list_page(request, _lists.list_jobs, JOB)
 
 
 async def operator_sessions(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_sessions)
+    return await list_page(request, _lists.list_sessions, SESSION)
 
 
 async def operator_refunds(request: web.Request) -> web.Response:
-    return await list_page(request, _q.list_refunds)
+    return await list_page(request, _lists.list_refunds, REFUND)
 
 
 async def operator_balances(request: web.Request) -> web.Response:
@@ -130,8 +152,11 @@ async def operator_balances(request: web.Request) -> web.Response:
     return _rows(request, [{"account": code, "balanceMsat": msat} for code, msat in balances.items()], None)
 
 
-async def list_page(request: web.Request, statement: str) -> web.Response:
-    """Cursor pagination: `after` is the `next` of the page before. CSV on `Accept: text/csv`."""
+async def list_page(request: web.Request, statement: str, told: Sequence[str] | None = None) -> web.Response:
+    """Cursor pagination: `after` is the `next` of the page before. CSV on `Accept: text/csv`.
+
+    `told`: the columns of one of the operator's lists, unfiltered. None: the statement names its members itself.
+    """
     require_operator(request)
     after = request.query.get("after")
     size = request.query.get("limit", str(PAGE_SIZE))
@@ -140,14 +165,19 @@ async def list_page(request: web.Request, statement: str) -> web.Response:
     try:
         if after is not None and "\0" in after:
             raise ValueError
-        rows = await request.app[GATEWAY].pool.fetch(statement, after, int(size) + 1)
+        unfiltered = () if told is None else (None, None)
+        rows = await request.app[GATEWAY].pool.fetch(statement, after, int(size) + 1, *unfiltered)
     except (asyncpg.DataError, ValueError):
         raise Problem(problems.INVALID_REQUEST, "after is not the next of a page.") from None
-    shown = [{name: _wire(value) for name, value in row.items()} for row in rows[: int(size)]]
-    following = shown[-1]["cursor"] if len(rows) > int(size) else None
-    for row in shown:
-        del row["cursor"]
-    return _rows(request, shown, following)
+    page = rows[: int(size)]
+    following = page[-1]["cursor"] if len(rows) > int(size) else None
+    return _rows(request, [_members(row, told) for row in page], following)
+
+
+def _members(row: Any, told: Sequence[str] | None) -> dict[str, Any]:
+    if told is not None:
+        return {to_camel(name): _wire(row[name]) for name in told}
+    return {name: _wire(value) for name, value in row.items() if name != "cursor"}
 
 
 def _rows(request: web.Request, rows: list[dict[str, Any]], following: str | None) -> web.Response:

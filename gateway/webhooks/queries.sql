@@ -77,6 +77,7 @@ select delivery.id as cursor, delivery.id, delivery.endpoint_id as "endpointId",
        case delivery.state when 'pending' then delivery.next_attempt_at end as "nextAttemptAt",
        delivery.created_at as "createdAt", delivery.ended_at as "endedAt"
 from webhook_deliveries delivery join webhook_events event on event.id = delivery.event_id
-where $1::text is null or (delivery.created_at, delivery.id)
-      < (select before.created_at, before.id from webhook_deliveries before where before.id = $1)
+where (delivery.created_at, delivery.id) < (
+    select before.created_at, before.id from webhook_deliveries before where before.id = $1
+    union all select 'infinity', '' where $1::text is null)
 order by delivery.created_at desc, delivery.id desc limit $2

@@ -21,7 +21,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 SHAPES = [(1280, "light"), (390, "dark")]
 LISTS = (
     *("refunds", "jobs", "sessions", "invoices", "identities", "grants", "book", "actions", "webhooks", "deliveries"),
-    *("pool", "reconciliation", "plots", "logins"),
+    *("pool", "reconciliation", "plots", "logins", "events", "events?live=1", "actions?live=1"),
 )
 
 

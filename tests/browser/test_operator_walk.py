@@ -10,7 +10,20 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import Visiting
 
-PAGES = ("", "refunds", "jobs", "sessions", "invoices", "identities", "grants", "pool", "book", "plots", "actions")
+PAGES = (
+    "",
+    "events",
+    "refunds",
+    "jobs",
+    "sessions",
+    "invoices",
+    "identities",
+    "grants",
+    "pool",
+    "book",
+    "plots",
+    "actions",
+)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway import live
-from gateway.live import JOBS, REFUNDS, Hub
+from gateway.live import JOBS, OPERATOR, REFUNDS, Hub
 
 
 async def test_a_change_is_told_to_who_waits_for_that_job_and_to_nobody_else() -> None:
@@ -19,6 +19,21 @@ async def test_a_change_is_told_to_who_waits_for_that_job_and_to_nobody_else() -
         hub._heard(None, 1, JOBS, "other")
         assert other.is_set()
     assert hub.watched == 0
+
+
+async def test_who_follows_everything_hears_of_everything_until_it_leaves() -> None:
+    hub = Hub()
+    with hub.watch_all() as everything, hub.watch("mine") as mine:
+        for channel, told in ((JOBS, "other"), (OPERATOR, "")):
+            everything.clear()
+            hub._heard(None, 1, channel, told)
+            assert (everything.is_set(), mine.is_set()) == (True, False)
+        everything.clear()
+        hub.tell("mine")
+        assert (everything.is_set(), mine.is_set()) == (True, True)
+        everything.clear()
+    hub.tell("mine")
+    assert not everything.is_set()
 
 
 async def test_changes_of_refunds_are_told_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

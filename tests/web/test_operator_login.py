@@ -23,7 +23,10 @@ async def count(web: Web, table: str) -> int:
 def operator_routes(web: Web) -> list[tuple[str, str]]:
     """Every method and address under /operator but the login's own."""
     routes = {
-        (route.method, route.resource.canonical.replace("{id}", "x").replace("{pubkey}", "ab" * 32))
+        (
+            route.method,
+            route.resource.canonical.replace("{id}", "x").replace("{name}", "pool").replace("{pubkey}", "ab" * 32),
+        )
         for route in make_app(web.gateway).router.routes()
         if route.resource is not None and route.resource.canonical.startswith("/operator")
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+from html import unescape
 
 import pytest
 
+from gateway.pages.operator import plots
 from gateway.pages.operator.lists import LISTINGS
 from gateway.pages.operator.overview import node_facts
 from gateway.pages.rendering import CSP
@@ -17,10 +19,12 @@ from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, rank
 from tests.web.operator_browser import operating
 
+PLOTS = ("revenue", "jobs", "refunds", "pool")
 HOSTILE = "<script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil.example","' + HOSTILE + '")'
 PAGES = (
     "/operator",
+    "/operator/events",
     "/operator/pool",
     "/operator/plots",
     "/operator/reconciliation",
@@ -107,8 +111,10 @@ async def test_a_job_is_found_by_all_that_names_it(web: Web) -> None:
         assert [row["owner"] for row in await found("refunds", payment_hash)] == [job_id]
         assert [row["owner"] for row in await found("invoices", job_id)] == [job_id]
         assert [row["payment_hash"] for row in await found("invoices", payment_hash)] == [payment_hash]
-        assert [row["owner"] for row in await found("grants", free_id)] == [f"job:{free_id}"]
+        assert [row["reservation_id"] for row in await found("grants", free_id)] == [f"job:{free_id}"]
         assert {row["cause_kind"] for row in await found("book", job_id)} >= {"settlement", "charge", "refund_owed"}
+        assert [row["cause_kind"] for row in await found("book", payment_hash)] == ["settlement"]
+        assert {row["cause_kind"] for row in await found("book", "pool")} >= {"topup", "reserve"}
         session_hash = await web.gateway.pool.fetchval(
             "select encode(payment_hash, 'hex') from invoices where session_id is not null"
         )
@@ -240,17 +246,73 @@ async def test_a_frozen_refund_is_shown_with_the_words_that_decide_it(web: Web) 
 async def test_plots_show_today(web: Web) -> None:
     await fill(web)
     async with operating(web) as operator:
-        text = (await operator.get("/operator/plots")).text
-    revenue, refunds, pool = text.split('<svg class="plot"')[1:]
-    assert len(re.findall("<rect", text)) == 60
-    assert re.search(r": 3[0-9] sats</title></rect>\s*</svg>", revenue)
-    assert re.search(r": 0 sats</title></rect>\s*</svg>", refunds)
-    assert re.search(r": 99[0-9] sats</title></circle>\s*</svg>", pool)
+        page = await operator.get("/operator/plots")
+        images = re.findall(r'<img class="plot" src="([^"]+)" width="960" height="320" alt="([^"]+)"', page.text)
+        assert [path for path, _ in images] == [f"/operator/plots/{name}.svg" for name in PLOTS]
+        alts = dict(zip(PLOTS, (alt for _, alt in images), strict=True))
+        assert re.search(r": 3[0-9] sats in 30 days; most 3[0-9] sats on .*, 3[0-9] today\.", alts["revenue"])
+        assert re.search(r": 1 jobs in 30 days", alts["jobs"]), "the pool paid for the other one"
+        assert alts["refunds"] == "Refunds paid a day: none in 30 days."
+        assert re.search(r": from 0 to 99[0-9] sats in 30 days", alts["pool"])
+        assert page.text.count("<tr><td>") == 30 * 4
+        for path, _ in images:
+            for shape in ("", "?narrow"):
+                drawn = await operator.get(path + shape)
+                assert (drawn.status, drawn.type) == (200, "image/svg+xml")
+                assert drawn.headers["Cache-Control"] == "no-store"
+                assert drawn.headers["Content-Security-Policy"].startswith(
+                    "default-src 'none'; style-src 'unsafe-inline'"
+                )
+                assert b"<script" not in drawn.body
+                assert len(re.findall(rb"<title>\d+ [A-Z][a-z]{2}: ", drawn.body)) == 30
+        assert (await operator.get("/operator/plots/no-such.svg")).status == 404
 
 
-async def test_a_list_can_be_followed_live(web: Web) -> None:
+async def test_an_image_shows_what_the_page_beside_it_shows(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "KEPT_S", 3600.0)
     async with operating(web) as operator:
-        assert "http-equiv" not in (await operator.get("/operator/book")).text
-        page = await operator.get("/operator/book?state=settlement&live=1")
-        assert '<meta http-equiv="refresh" content="3">' in page.text
-        assert 'href="/operator/book?state=settlement">Stop following' in page.text
+        assert "pool at the end of each day: none" in (await operator.get("/operator/plots")).text
+        await fund(web, 1000)
+        assert b": 1,000 sats" not in (await operator.get("/operator/plots/pool.svg")).body
+        assert "pool at the end of each day: from 0 to 1,000 sats" in (await operator.get("/operator/plots")).text
+        assert b": 1,000 sats" in (await operator.get("/operator/plots/pool.svg")).body
+
+
+async def test_what_can_be_followed_is_followed_without_a_script_too(web: Web) -> None:
+    async with operating(web) as operator:
+        for path in ("/operator", "/operator/events", "/operator/book?state=settlement"):
+            still = (await operator.get(path)).text
+            assert "http-equiv" not in still
+            assert "<script" not in still
+            start = re.search('id="live" href="([^"]+)">Follow live', still)
+            assert start is not None
+            page = await operator.get(unescape(start[1]))
+            assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page.text
+            assert page.text.count("<script") == 1
+            assert f'href="{path}">Stop following' in page.text
+
+
+async def test_a_script_is_given_the_part_that_changes(web: Web) -> None:
+    await fill(web)
+    async with operating(web) as operator:
+        for path in ("/operator?live=1", "/operator/events?live=1", "/operator/jobs?live=1&state=complete"):
+            whole = await operator.get(path)
+            part = await operator.get(path, X_Fragment="1")
+            assert "X-Fragment" not in whole.headers
+            assert (part.status, part.headers["X-Fragment"]) == (200, "1")
+            assert part.text.strip().startswith('<div id="followed"')
+            assert "<main" not in part.text
+            assert part.text.strip() in whole.text
+
+
+async def test_events_tell_what_happened_last(web: Web) -> None:
+    job_id = await fill(web)
+    async with operating(web) as operator:
+        page = await operator.get("/operator/events")
+    rows = [unescape(re.sub("<[^>]+>", " ", row)) for row in page.text.split("<tr>")[2:]]
+    told = [" ".join(row.split()[2:]) for row in rows]
+    assert told[0].startswith("Operator – – done login: let in"), "the newest first"
+    assert f"Refund owed job {job_id[:8]}… 70 sats" in " | ".join(told)
+    for kind in ("Paid in job", "Charged job", "The pool paid job", "Job made job", "Session opened session"):
+        assert any(line.startswith(kind) for line in told), kind
+    assert any(line.startswith("Operator – – done topup: 1000 sats") for line in told)

@@ -20,7 +20,18 @@ from gateway.pages.rendering import render
 from gateway.pages.words import words_for
 from gateway.problems import Problem, ProblemType
 
-__all__ = ["COOKIE", "FORM", "SESSION", "actor_of", "open_to_all", "operator_only", "problem_of", "show", "to"]
+__all__ = [
+    "COOKIE",
+    "FORM",
+    "SESSION",
+    "actor_of",
+    "open_to_all",
+    "operator_only",
+    "problem_of",
+    "show",
+    "show_or_fragment",
+    "to",
+]
 
 COOKIE = "boltworks_operator"
 PATH = "/operator"
@@ -80,6 +91,14 @@ def show(
     """A page of the operator's, with its navigation when somebody is logged in."""
     shown = {"session": request.get(SESSION), "here": request.path, **context}
     return render(request, f"operator/{template}", shown, status=status, headers=headers)
+
+
+def show_or_fragment(request: web.Request, template: str, fragment: str, context: Mapping[str, Any]) -> web.Response:
+    """A page that can be followed. Its script asks for the part that changes, by the header `X-Fragment`."""
+    shown = {"live": "live" in request.query, **context}
+    if "X-Fragment" in request.headers:
+        return show(request, fragment, shown, headers={"X-Fragment": "1"})
+    return show(request, template, shown)
 
 
 def to(place: str) -> web.Response:

@@ -16,13 +16,14 @@ from aiohttp import web
 from gateway import problems
 from gateway.context import GATEWAY
 from gateway.operator.export import csv_text
-from gateway.pages.operator.access import show
+from gateway.pages.operator.access import show_or_fragment
 from gateway.pages.operator.said import said
 from gateway.problems import Problem
 from ledger import sql
 from ledger.database import Pool
 
 _q = sql.load("gateway.pages.operator", "operator.sql")
+_shared = sql.load("gateway.operator", "lists.sql")
 
 SHOWN = 50
 EXPORTED_AT_ONCE = 1000
@@ -79,12 +80,12 @@ LISTINGS = (
         "refunds",
         "Refunds",
         "Every debt to a payer, newest first.",
-        _q.list_refunds,
+        _shared.list_refunds,
         (
             Column("amount_sats", "Amount", "sats"),
-            STATE,
+            Column("stands", "State", "state"),
             REASON,
-            Column("cause", "Cause"),
+            Column("cause_kind", "Cause"),
             OWNER,
             Column("sends", "Sends"),
             WHEN,
@@ -97,7 +98,7 @@ LISTINGS = (
         "jobs",
         "Jobs",
         "All jobs, newest first.",
-        _q.list_jobs,
+        _shared.list_jobs,
         (
             Column("id", "Job", "id"),
             Column("work", "Work"),
@@ -107,7 +108,7 @@ LISTINGS = (
             Column("user_charge_sats", "Charged", "sats"),
             Column("absorbed_sats", "Pool paid", "sats"),
             KEY,
-            REASON,
+            Column("failure_reason", "Why", "long"),
             WHEN,
         ),
         "A job's id, a payment hash, a Nostr key",
@@ -126,12 +127,12 @@ LISTINGS = (
         "sessions",
         "Sessions",
         "Prepaid balances, newest first.",
-        _q.list_sessions,
+        _shared.list_sessions,
         (
             Column("id", "Session", "id"),
             STATE,
             Column("deposit_sats", "Deposit", "sats"),
-            Column("available_msat", "Can be spent", "msat"),
+            Column("balance_msat", "Can be spent", "msat"),
             Column("held_msat", "Held", "msat"),
             KEY,
             REASON,
@@ -163,7 +164,7 @@ LISTINGS = (
         "identities",
         "Identities",
         "Nostr keys that bought something, or that you named.",
-        _q.list_identities,
+        _shared.list_identities,
         (
             KEY,
             Column("paid_sats", "Has paid", "sats"),
@@ -180,13 +181,13 @@ LISTINGS = (
         "grants",
         "Grants",
         "What the pool really paid, newest first.",
-        _q.list_grants,
+        _shared.list_grants,
         (
             Column("id", "Grant"),
             Column("absorbed_sats", "Pool paid", "sats"),
             Column("reserved_sats", "Set aside", "sats"),
             KEY,
-            Column("owner", "For", "long"),
+            Column("reservation_id", "For", "long"),
             Column("day", "Counts on", "day"),
             WHEN,
         ),
@@ -196,7 +197,7 @@ LISTINGS = (
         "book",
         "The book",
         "Every transfer, newest first. None is ever changed.",
-        _q.list_transfers,
+        _shared.list_transfers,
         (
             Column("id", "Number"),
             Column("cause_kind", "Cause"),
@@ -319,10 +320,9 @@ def page_of(listing: Listing) -> Callable[[web.Request], Awaitable[web.Response]
             "rows": rows,
             "next": asked.query(after=following) if following else None,
             "csv": f"/operator/{listing.name}.csv{asked.query(after=None)}",
-            "live": "live" in request.query,
             "said": await said(request),
         }
-        return show(request, "list.html", context)
+        return show_or_fragment(request, "list.html", "list_rows.html", context)
 
     return handler
 

@@ -25,112 +25,31 @@ select count(*) from parked_events
 -- What only the operator can decide, and the words for it.
 select id, job_id, amount_sats, failure_reason, created_at from refund_attempts where state = 'frozen' order by created_at
 
--- name: list_refunds
-select refund.id as cursor, refund.id, refund.job_id as owner,
-       case when refund.session_id is null then 'job' else 'session' end as of, split_part(refund.cause, ':', 1) as cause,
-       refund.amount_sats, case when attempt.state = 'frozen' then 'frozen' else refund.state end as state,
-       coalesce(attempt.failure_reason, case refund.state when 'pending' then coalesce(
-           job.refund_to_error, session.refund_to_error, tried.failure_reason,
-           case when coalesce(job.refund_to, session.refund_to) is null then 'Its payer has not said where it goes.' end)
-       end) as reason,
-       attempt.sends, refund.state = 'pending' and coalesce(job.refund_to, session.refund_to) is not null
-           and coalesce(job.refund_to_error, session.refund_to_error) is not null as retryable,
-       case when attempt.state = 'frozen' then attempt.id end as frozen_attempt,
-       refund.created_at
-from refunds refund
-left join jobs job on job.id = refund.of_job
-left join sessions session on session.id = refund.session_id
-left join refund_attempts attempt on attempt.id = refund.attempt_id
-left join lateral (
-    select last.failure_reason from refund_attempts last where last.job_id = refund.job_id
-    order by last.created_at desc limit 1) as tried on true
-where ($1::text is null
-   or (refund.created_at, refund.id) < (select before.created_at, before.id from refunds before where before.id = $1))
-  and ($3::text is null
-       or $3 = case when attempt.state = 'frozen' then 'frozen' else refund.state end
-       or ($3 = 'rejected' and refund.state = 'pending' and coalesce(job.refund_to_error, session.refund_to_error) is not null))
-  and ($4::text is null or refund.id = $4 or refund.job_id = $4 or job.pubkey = $4 or session.pubkey = $4
-       or refund.job_id in (select tried.job_id from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or refund.job_id in (select coalesce(paid.job_id, paid.session_id) from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
-order by refund.created_at desc, refund.id desc limit $2
-
--- name: list_jobs
-select job.id as cursor, job.id, job.work, job.state, job.serve, job.estimate_sats, job.work_amount_sats,
-       job.user_charge_sats, job.absorbed_sats, job.pubkey, job.failure_reason as reason, job.created_at
-from jobs job
-where ($1::text is null
-   or (job.created_at, job.id) < (select before.created_at, before.id from jobs before where before.id = $1))
-  and ($3::text is null or job.state = $3)
-  and ($4::text is null or job.id = $4 or job.pubkey = $4
-       or job.id in (select paid.job_id from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or job.id in (select tried.of_job from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
-order by job.created_at desc, job.id desc limit $2
-
--- name: list_sessions
-select session.id as cursor, session.id, session.state, session.deposit_sats,
-       coalesce((select balance_msat from accounts where code = 'available:' || session.id), 0) as available_msat,
-       coalesce((select balance_msat from accounts where code = 'held:' || session.id), 0) as held_msat,
-       session.pubkey, session.refund_to_error as reason, session.last_used_at, session.created_at
-from sessions session
-where ($1::text is null
-   or (session.created_at, session.id) < (select before.created_at, before.id from sessions before where before.id = $1))
-  and ($3::text is null or session.state = $3)
-  and ($4::text is null or session.id = $4 or session.pubkey = $4
-       or session.id in (select paid.session_id from invoices paid where paid.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
-       or session.id in (select tried.session_id from refund_attempts tried where tried.payment_hash =
-           case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end))
-order by session.created_at desc, session.id desc limit $2
-
 -- name: list_invoices
+with start as (
+    select before.created_at, before.payment_hash from invoices before where before.payment_hash = case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end
+    union all select 'infinity', ''::bytea where $1::text is null
+), searched as (
+    select case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end as payment_hash
+    union select invoice.payment_hash from invoices invoice where invoice.job_id = $4
+    union select invoice.payment_hash from invoices invoice where invoice.session_id = $4
+), page as (
+    (select invoice.* from invoices invoice
+     where $4::text is null and ($3::text is null or invoice.state = $3)
+       and (invoice.created_at, invoice.payment_hash) < (select start.created_at, start.payment_hash from start)
+     order by invoice.created_at desc, invoice.payment_hash desc limit $2)
+    union all
+    select invoice.* from searched join invoices invoice on invoice.payment_hash = searched.payment_hash
+    where $4 is not null and ($3 is null or invoice.state = $3)
+      and (invoice.created_at, invoice.payment_hash) < (select start.created_at, start.payment_hash from start)
+)
 select encode(invoice.payment_hash, 'hex') as cursor, encode(invoice.payment_hash, 'hex') as payment_hash,
        invoice.purpose, coalesce(invoice.job_id, invoice.session_id) as owner,
        case when invoice.job_id is not null then 'job' when invoice.session_id is not null then 'session' end as of,
        invoice.state, invoice.amount_msat, invoice.amount_paid_msat, invoice.expires_at, invoice.settled_at,
        invoice.created_at
-from invoices invoice
-where ($1::text is null or (invoice.created_at, invoice.payment_hash) < (
-       select before.created_at, before.payment_hash from invoices before where before.payment_hash =
-           case when $1 ~ '^[0-9a-f]{64}$' then decode($1, 'hex') end))
-  and ($3::text is null or invoice.state = $3)
-  and ($4::text is null or invoice.job_id = $4 or invoice.session_id = $4
-       or invoice.payment_hash = case when $4 ~ '^[0-9a-f]{64}$' then decode($4, 'hex') end)
+from page invoice
 order by invoice.created_at desc, invoice.payment_hash desc limit $2
-
--- name: list_identities
-select known.pubkey as cursor, known.pubkey, known.paid_sats, known.operator_tier, known.blocked,
-       coalesce(today.absorbed_sats, 0) as absorbed_today_sats, known.first_seen_at
-from identities known
-left join gate_days today on today.kind = 'identity' and today.subject = known.pubkey
-    and today.day = (now() at time zone 'utc')::date
-where ($1::text is null or known.pubkey > $1)
-  and ($3::text is null or ($3 = 'blocked' and known.blocked) or ($3 = 'tier set' and known.operator_tier is not null))
-  and ($4::text is null or known.pubkey = $4)
-order by known.pubkey limit $2
-
--- name: list_grants
-select audit.id::text as cursor, audit.id, audit.reservation_id as owner, audit.pubkey,
-       audit.reserved_sats, audit.absorbed_sats, audit.day, audit.created_at
-from grants audit
-where ($1::text is null or audit.id < $1::text::bigint) and $3::text is null
-  and ($4::text is null or audit.pubkey = $4 or audit.reservation_id in ($4, 'job:' || $4, 'eval:' || $4)
-       or encode(audit.request_hash, 'hex') = $4)
-order by audit.id desc limit $2
-
--- name: list_transfers
-select transfer.id::text as cursor, transfer.id, transfer.cause_kind, transfer.debit, transfer.credit,
-       transfer.amount_msat, transfer.cause_id, transfer.created_at
-from transfers transfer
-where ($1::text is null or transfer.id < $1::text::bigint)
-  and ($3::text is null or transfer.cause_kind = $3)
-  and ($4::text is null or transfer.cause_id = $4 or $4 in (transfer.debit, transfer.credit)
-       or transfer.debit in ('holding:' || $4, 'available:' || $4, 'held:' || $4)
-       or transfer.credit in ('holding:' || $4, 'available:' || $4, 'held:' || $4))
-order by transfer.id desc limit $2
 
 -- name: list_webhooks
 select endpoint.id as cursor, endpoint.id, endpoint.url, array_to_string(endpoint.events, ', ') as events,
@@ -152,8 +71,9 @@ select delivery.id as cursor, delivery.id, event.type, delivery.state, delivery.
        case delivery.state when 'pending' then delivery.next_attempt_at end as next_attempt_at,
        delivery.state <> 'pending' as again, delivery.created_at
 from webhook_deliveries delivery join webhook_events event on event.id = delivery.event_id
-where ($1::text is null or (delivery.created_at, delivery.id)
-       < (select before.created_at, before.id from webhook_deliveries before where before.id = $1))
+where (delivery.created_at, delivery.id) < (
+      select before.created_at, before.id from webhook_deliveries before where before.id = $1
+      union all select 'infinity', '' where $1::text is null)
   and ($3::text is null or delivery.state = $3)
   and ($4::text is null or $4 in (delivery.id, delivery.endpoint_id, delivery.event_id, event.body #>> '{data,jobId}',
                                   event.body #>> '{data,sessionId}'))
@@ -164,7 +84,7 @@ select act.id::text as cursor, act.id, act.action, act.subject, act.said, act.ou
        case act.who when 'session' then act.session_id else act.who end as who, host(act.client_address) as address,
        act.created_at
 from operator_actions act
-where ($1::text is null or act.id < $1::text::bigint)
+where act.id < coalesce($1::text::bigint, 9223372036854775807)
   and ($3::text is null or act.outcome = $3)
   and ($4::text is null or $4 in (act.subject, act.session_id, act.action))
 order by act.id desc limit $2
@@ -179,7 +99,7 @@ from identities where pubkey = $1
 
 -- name: days
 -- Per UTC day of the last $1: what was earned (charges, fees, grants, less what went to the pool), sent back, and
--- what moved the pool (in it: what it holds and what it set aside).
+-- what moved the pool (in it: what it holds and what it set aside), and how many jobs took a payment.
 with days as (
     select day::date as day
     from generate_series((now() at time zone 'utc')::date - ($1::int - 1), (now() at time zone 'utc')::date,
@@ -190,11 +110,48 @@ with days as (
              - coalesce(sum(amount_msat) filter (where debit = 'revenue'), 0) as revenue_msat,
            coalesce(sum(amount_msat) filter (where cause_kind = 'refund_paid'), 0) as refunds_msat,
            coalesce(sum(amount_msat) filter (where credit in ('pool', 'pool_reserved')), 0)
-             - coalesce(sum(amount_msat) filter (where debit in ('pool', 'pool_reserved')), 0) as pool_msat
+             - coalesce(sum(amount_msat) filter (where debit in ('pool', 'pool_reserved')), 0) as pool_msat,
+           count(*) filter (where cause_kind = 'charge' and debit like 'holding:%') as jobs
     from transfers
     where created_at >= ((now() at time zone 'utc')::date - ($1::int - 1)) at time zone 'utc'
     group by 1
 )
 select days.day, coalesce(revenue_msat, 0)::bigint as revenue_msat, coalesce(refunds_msat, 0)::bigint as refunds_msat,
-       coalesce(pool_msat, 0)::bigint as pool_msat
+       coalesce(pool_msat, 0)::bigint as pool_msat, coalesce(jobs, 0)::bigint as jobs
 from days left join moved on moved.day = days.day order by days.day
+
+-- name: events
+-- The newest $1 of all kinds. Each source is read from its own newest end; a job and a session show how they stand now.
+with moved as (
+    select id, created_at, cause_kind as kind, amount_msat, cause_id,
+           case when debit ~ '^(holding|available|held):' then split_part(debit, ':', 2)
+                when credit ~ '^(holding|available|held):' then split_part(credit, ':', 2) end as owner
+    from transfers
+    where cause_kind in ('settlement', 'evaluation_fee', 'charge', 'grant', 'overrun', 'refund_owed', 'refund_paid',
+                         'refund_donated')
+    order by id desc limit $1
+), happened as (
+    select created_at, kind, amount_msat, null as state, null as words, id as number,
+           case when owner is not null then owner
+                when kind = 'refund_paid' then (select job_id from refund_attempts where id = cause_id)
+                when kind = 'refund_donated' then (select job_id from refunds where id = cause_id)
+                when kind in ('grant', 'overrun') then coalesce(
+                    (select session_id from session_requests
+                     where id = regexp_replace(cause_id, '^request:', '')), regexp_replace(cause_id, '^(job|eval):', ''))
+           end as owner
+    from moved
+    union all
+    (select created_at, 'job', work_amount_sats * 1000, state, work, null, id from jobs
+     order by jobs.created_at desc, jobs.id desc limit $1)
+    union all
+    (select created_at, 'session', deposit_sats * 1000, state, null, null, id from sessions
+     order by sessions.created_at desc, sessions.id desc limit $1)
+    union all
+    (select created_at, 'action', null, outcome, concat_ws(' ', action || ':', said, problem), id, null
+     from operator_actions order by operator_actions.id desc limit $1)
+), newest as (
+    select * from happened order by created_at desc, number desc nulls last, owner limit $1
+)
+select created_at, kind, amount_msat, state, words, owner,
+       case when (select id from sessions where id = owner) is null then 'job' else 'session' end as of
+from newest order by created_at desc, number desc nulls last, owner

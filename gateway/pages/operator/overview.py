@@ -13,7 +13,7 @@ from gateway.api.system import pool_view
 from gateway.context import GATEWAY, Gateway
 from gateway.metrics import Metrics
 from gateway.operator.sessions import tries_of_late
-from gateway.pages.operator.access import show
+from gateway.pages.operator.access import show_or_fragment
 from gateway.pages.operator.solvency import cover, solvency
 from ledger import sql
 from lightning.node import Node
@@ -51,7 +51,7 @@ async def page(request: web.Request) -> web.Response:
         "unbooked": unbooked(gateway.metrics) if node.info else None,
         **books,
     }
-    return show(request, "overview.html", context)
+    return show_or_fragment(request, "overview.html", "overview_facts.html", context)
 
 
 async def node_facts(node: Node) -> NodeFacts:

@@ -1,68 +1,106 @@
-"""`/operator/plots`: the last days as bars and as a line. Drawn here as SVG: no script, no library, no foreign host."""
+"""`/operator/plots`: the last days as bars and as a line, each an image of its own, and the same as a table."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from time import monotonic
 
 from aiohttp import web
 
 from gateway.context import GATEWAY
 from gateway.pages.operator.access import show
+from gateway.pages.operator.drawing import NARROW, WIDE, Kind, Series, draw
 from ledger import book, sql
+from ledger.database import Pool
 from ledger.money import whole_sats
 from ledger.transfers import POOL, POOL_RESERVED
 
 _q = sql.load("gateway.pages.operator", "operator.sql")
 
 DAYS = 30
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 960, 300, 104, 44, 36, 26
+KEPT_S = 10.0
+"""The images of a page are drawn from what the page itself read: one look at the book, and the same figures."""
 
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A bar (from the zero line) or a point of a line, in the drawing's units; `words` is what it says."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    words: str
+IMAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    title: str
-    kind: str
-    marks: tuple[Mark, ...]
-    """Of a line: its points."""
-    grid: tuple[tuple[float, str], ...]
-    """Heights of the lines behind it, and what they are worth."""
-    days: tuple[tuple[float, str], ...]
-    zero_y: float
-    rows: tuple[tuple[date, int], ...]
-    """The same as a table."""
+    """`name` stands in the image's address."""
+
+    name: str
+    series: Series
 
     @property
-    def points(self) -> str:
-        return " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in self.marks)
+    def rows(self) -> list[tuple[date, int]]:
+        """The same as a table, the newest first."""
+        return list(zip(self.series.days, self.series.values, strict=True))[::-1]
+
+    @property
+    def alt(self) -> str:
+        """What the image shows, for who does not see it."""
+        return in_words(self.series)
+
+
+@dataclass(slots=True)
+class Readings:
+    """The last reading of the book, and when it was made."""
+
+    plots: tuple[Plot, ...] = ()
+    at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+READINGS: web.AppKey[Readings] = web.AppKey("operator_plots", Readings)
 
 
 async def page(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    async with gateway.pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+    context = {"plots": await _read(request, 0.0), "days": DAYS, "wide": WIDE, "narrow": NARROW}
+    return show(request, "plots.html", context)
+
+
+async def image(request: web.Request) -> web.Response:
+    """`/operator/plots/{name}.svg`, and with `?narrow` for a phone. 404: there is no such plot."""
+    plots = {plot.name: plot for plot in await _read(request, KEPT_S)}
+    plot = plots.get(request.match_info["name"])
+    if plot is None:
+        raise web.HTTPNotFound
+    drawn = await asyncio.to_thread(draw, plot.series, NARROW if "narrow" in request.query else WIDE)
+    return web.Response(body=drawn, content_type="image/svg+xml", charset="utf-8", headers=IMAGE_HEADERS)
+
+
+async def _read(request: web.Request, kept_s: float) -> tuple[Plot, ...]:
+    """What the book says, or said within the last `kept_s`. One look at a time: it sums a month."""
+    readings = request.app[READINGS]
+    async with readings.lock:
+        if not readings.plots or monotonic() - readings.at >= kept_s:
+            readings.plots, readings.at = await read_plots(request.app[GATEWAY].pool), monotonic()
+        return readings.plots
+
+
+async def read_plots(pool: Pool) -> tuple[Plot, ...]:
+    """As of one moment."""
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         rows = await conn.fetch(_q.days, DAYS)
         kept = await book.kept_balances(conn, (POOL, POOL_RESERVED))
     days = [row["day"] for row in rows]
-    pool = at_day_ends(sum(kept.values()), [row["pool_msat"] for row in rows])
-    plots = (
-        plot("Revenue a day", "bars", days, [_sats(row["revenue_msat"]) for row in rows]),
-        plot("Refunds paid a day", "bars", days, [_sats(row["refunds_msat"]) for row in rows]),
-        plot("The free pool at the end of each day", "line", days, [_sats(msat) for msat in pool]),
+    pool_msat = at_day_ends(sum(kept.values()), [row["pool_msat"] for row in rows])
+
+    def plot(name: str, title: str, kind: Kind, unit: str, values: list[int]) -> Plot:
+        return Plot(name, Series(title, kind, unit, days, values))
+
+    return (
+        plot("revenue", "Revenue a day", "bars", "sats", [_sats(row["revenue_msat"]) for row in rows]),
+        plot("jobs", "Jobs done and paid for a day", "bars", "jobs", [row["jobs"] for row in rows]),
+        plot("refunds", "Refunds paid a day", "bars", "sats", [_sats(row["refunds_msat"]) for row in rows]),
+        plot("pool", "The free pool at the end of each day", "line", "sats", [_sats(msat) for msat in pool_msat]),
     )
-    context = {"plots": plots, "days": DAYS, "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT}
-    return show(request, "plots.html", context)
 
 
 def _sats(amount_msat: int) -> int:
@@ -78,48 +116,14 @@ def at_day_ends(now_msat: int, moved_msat: Sequence[int]) -> list[int]:
     return ends[::-1]
 
 
-def plot(title: str, kind: str, days: Sequence[date], values: Sequence[int]) -> Plot:
-    """One value a day, in sats. Pure."""
-    step = nice_step(max(max(values), 0) - min(min(values), 0))
-    low, high = min(min(values), 0) // step * step, max(step, -(-max(values) // step) * step)
-    room_y, room_x = HEIGHT - TOP - BOTTOM, (WIDTH - LEFT - RIGHT) / len(values)
-
-    def y_of(value: int) -> float:
-        return TOP + room_y * (high - value) / (high - low)
-
-    marks = []
-    for place, (day, value) in enumerate(zip(days, values, strict=True)):
-        words = f"{day:%-d %b}: {value:,} sats"
-        if kind == "line":
-            marks.append(Mark(LEFT + room_x * (place + 0.5), y_of(value), 0, 0, words))
-        else:
-            top, foot = sorted((y_of(value), y_of(0)))
-            marks.append(Mark(LEFT + room_x * (place + 0.15), top, room_x * 0.7, foot - top, words))
-    named = [(LEFT + room_x * (place + 0.5), f"{day:%-d %b}") for place, day in enumerate(days)]
-    return Plot(
-        title,
-        kind,
-        tuple(marks),
-        tuple((y_of(value), short(value)) for value in range(low, high + 1, step)),
-        tuple(named[len(named) - 1 :: -7][::-1]),
-        y_of(0),
-        tuple(zip(days, values, strict=True))[::-1],
-    )
-
-
-def nice_step(span: int) -> int:
-    """1, 2 or 5 times a power of ten, so that four or five lines cover the span. Pure."""
-    step = 1
-    while True:
-        for times in (1, 2, 5):
-            if step * times * 5 >= span:
-                return step * times
-        step *= 10
-
-
-def short(amount: int) -> str:
-    """`1,500` · `20k` · `3M`, for the side of a plot. Pure."""
-    for unit, word in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if abs(amount) >= 10 * unit and amount % unit == 0:
-            return f"{amount // unit:,}{word}".replace("-", "−")
-    return f"{amount:,}".replace("-", "−")
+def in_words(series: Series) -> str:
+    """A sentence or two. Pure."""
+    days, values, unit = series.days, series.values, series.unit
+    if not any(values):
+        return f"{series.title}: none in {len(days)} days."
+    high, low = max(values), min(values)
+    peak = f"most {high:,} {unit} on {days[values.index(high)]:%-d %B}"
+    if series.kind == "line":
+        least = f"least {low:,} {unit} on {days[values.index(low)]:%-d %B}"
+        return f"{series.title}: from {values[0]:,} to {values[-1]:,} {unit} in {len(days)} days; {peak}, {least}."
+    return f"{series.title}: {sum(values):,} {unit} in {len(days)} days; {peak}, {values[-1]:,} today."
