@@ -18,8 +18,8 @@ EXPIRY_MARGIN = timedelta(seconds=10)
 FINALLY_FAILED_AFTER = timedelta(seconds=60)
 """After the expiry: LND refuses an expired invoice, so a send still on its way can do nothing by then."""
 NO_HTLC_LIVES_AFTER = timedelta(days=28)
-"""After the expiry: no send leaves later, and an HTLC lasts 2016 blocks at most (the largest `cltv_limit`): two weeks at
-the usual pace, and as much again for slow blocks and for what is resolved on chain."""
+"""After the expiry: no send leaves later, and an HTLC lasts 2016 blocks at most (the largest `cltv_limit`): two weeks
+at the usual pace, and as much again for slow blocks and for what is resolved on chain."""
 MAX_SENDS = 4
 """That the node said nothing of; and in all, when a fee budget left less than the usual limit."""
 RETRYABLE = frozenset({FailureReason.TIMEOUT, FailureReason.NO_ROUTE})
