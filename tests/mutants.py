@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 300
 COPIED = ("gateway", "ledger", "lightning", "templates", "tests", "pyproject.toml")
 LEASE = "tests/db/test_refund_lease.py::"
+POSTING = "tests/db/test_posting_locks.py::"
 BOOK = "tests/db/test_book.py::"
 STEP = "tests/unit/test_refund_decisions.py::test_next_step"
 REFUND = "tests/web/test_refunds.py::"
@@ -102,6 +103,62 @@ MUTANTS = (
         "(select credit, amount_msat from posted union all select debit, -amount_msat from posted)",
         "(select * from unnest($4::text[], $5::bigint[]))",
         BOOK + "test_a_cause_posts_once",
+    ),
+    Mutant(
+        "a posting writes before it locks",
+        "ledger/book.sql",
+        "    where (select count(*) from locked) = cardinality($6::text[])\n",
+        "",
+        POSTING + "test_accounts_are_locked_in_order_and_before_anything_is_written",
+    ),
+    Mutant(
+        "a posting locks in another order",
+        "ledger/book.sql",
+        "    order by wanted.place\n",
+        "    order by wanted.place desc\n",
+        POSTING + "test_accounts_are_locked_in_order_and_before_anything_is_written",
+    ),
+    Mutant(
+        "a posting passes over a balance that it can not see",
+        "ledger/book.sql",
+        "(select count(*) from locked) = cardinality($6::text[])",
+        "(select count(*) from locked) >= 0",
+        POSTING + "test_a_holding_that_was_made_meanwhile_is_not_passed_over",
+    ),
+    Mutant(
+        "a group settles a job that it has not locked",
+        "gateway/jobs/queries.sql",
+        "order by job.id for no key update of job\n), recorded as (",
+        "order by job.id\n), recorded as (",
+        "tests/web/test_settlements_in_groups.py::test_a_group_waits_for_a_job_that_another_settles",
+    ),
+    Mutant(
+        "arrivals are recorded without their jobs' locks",
+        "gateway/refunds/executor.py",
+        '        await lock_owners(conn, [one.attempt.row["job_id"] for one in arrived])\n',
+        "",
+        "tests/db/test_refund_arrivals.py::test_an_arrival_waits_for_its_job",
+    ),
+    Mutant(
+        "a refund is not paid for by the guard of its job's end",
+        "gateway/jobs/queries.sql",
+        "from done join ended using (id) where refund_sats > 0",
+        "from done where refund_sats > 0",
+        "tests/web/test_works_done_in_groups.py::test_the_statement_itself_owes_nothing_for_a_run_that_is_over",
+    ),
+    Mutant(
+        "in flight is waited for without end",
+        DECISIONS,
+        "now >= facts.expires_at + NO_HTLC_LIVES_AFTER",
+        "False",
+        STEP,
+    ),
+    Mutant(
+        "an operator's word stands against LND's",
+        "gateway/operator/refunds.py",
+        "    if isinstance(outcome, Settled):\n",
+        "    if False:\n",
+        "tests/web/test_reconcile.py::test_in_flight_for_ever_is_the_operators_to_decide",
     ),
     Mutant(
         "a contradicting cause passes",

@@ -11,7 +11,7 @@ import pytest
 from gateway.audit import all_invariants
 from ledger import book
 from ledger.audit import self_test
-from ledger.book import CauseConflict
+from ledger.book import AccountMissing, CauseConflict
 from ledger.database import Pool
 from ledger.money import Msat
 from ledger.transfers import POOL, Transfer, holding
@@ -87,7 +87,7 @@ async def test_what_is_opened_is_only_credited(pool: Pool) -> None:
     held = holding("somebody")
     with pytest.raises(asyncpg.CheckViolationError):
         await post(pool, Transfer("charge", "1", held, "revenue", Msat(1)), opening=[held])
-    with pytest.raises(asyncpg.ForeignKeyViolationError):
+    with pytest.raises(AccountMissing):
         await post(pool, Transfer("settlement", "1", "node", held, Msat(1)))
 
 

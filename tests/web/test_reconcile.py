@@ -11,6 +11,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.execution.queue import enqueue
+from gateway.operator.log import COMMAND
+from gateway.operator.refunds import decide_frozen
+from gateway.problems import Problem
 from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept
 from gateway.reconcile.report import Report
 from gateway.reconcile.run import reconcile
@@ -143,6 +146,30 @@ async def test_accepted_as_not_paid_is_owed_again(web: Web) -> None:
     assert (await web.refund(job, second))[0] == 202
     await web.until(job, refundState="paid")
     assert (web.sends(first), web.sends(second)) == (1, 1)
+
+
+async def test_in_flight_for_ever_is_the_operators_to_decide(web: Web) -> None:
+    """LND lost it in a crash (lnd#5152). A node that says later that it was paid is believed before the operator."""
+    job = await owing(web)
+    web.node.next_outcomes.append(InFlight())
+    invoice = web.invoice(70)
+    assert (await web.refund(job, invoice))[0] == 202
+    await until_attempt(web, "update_seen")
+    await web.gateway.pool.execute("update refund_attempts set expires_at = now() - interval '28 days'")
+    attempt = await until_attempt(web, "state = 'frozen' and failure_reason like '%It may have been paid%'")
+    assert (await web.job(job))["refundState"] == "paying"
+    assert (await report(web)).is_clean
+
+    web.node.resolve(bolt11.read(invoice).payment_hash)
+    assert [finding.kind.value for finding in (await report(web)).findings] == ["paid_unbooked"]
+    pool, node, me = web.gateway.pool, web.gateway.node, COMMAND
+    with pytest.raises(Problem, match="LND says that this payment was made"):
+        await decide_frozen(pool, node, me, attempt, WasNotPaid())
+    paid = web.node._payments[bolt11.read(invoice).payment_hash]
+    assert isinstance(paid, Settled)
+    await decide_frozen(pool, node, me, attempt, WasPaid(paid.preimage, paid.fee_msat))
+    assert (await web.job(job))["refundState"] == "paid"
+    assert (await report(web)).is_clean
 
 
 async def test_two_operators_at_once_decide_once(web: Web) -> None:

@@ -14,6 +14,7 @@ from gateway.jobs.settle_group import settle_group
 from ledger.database import Connection
 from ledger.groups import Groups
 from lightning.types import Invoice
+from tests.waiting import until_somebody_waits
 from tests.web.conftest import Web
 from tests.web.test_always_honoured import second_invoice
 
@@ -48,6 +49,24 @@ async def test_two_invoices_of_one_job_in_one_group(web: Web) -> None:
     again = await second_invoice(web, job)
     invoices = settled_unheard(web, bytes.fromhex(job["invoice"]["paymentHash"]), again)
     assert await booked(web, invoices) == [Settlement.STARTED, Settlement.OWED_BACK]
+    await web.until(job, state="complete", refundState="pending", refundAmountSats=170)
+    assert len(web.service.orders) == 1
+
+
+async def test_a_group_waits_for_a_job_that_another_settles(web: Web) -> None:
+    """What it finds then is what was committed meanwhile: the work has begun, and one settlement stands already."""
+    job = await web.buy("echo", {"cost": 30})
+    again = await second_invoice(web, job)
+    first, second = settled_unheard(web, bytes.fromhex(job["invoice"]["paymentHash"]), again)
+    async with web.gateway.pool.acquire() as conn, conn.transaction():
+        assert await settle_group(conn, [first], enqueue_all) == [Settlement.STARTED]
+        waiting = asyncio.create_task(booked(web, [second, first]))
+        await until_somebody_waits(web.gateway.pool)
+        free = (
+            "select count(*) from (select from invoices where payment_hash = $1 for no key update skip locked) as free"
+        )
+        assert await web.gateway.pool.fetchval(free, again) == 1, "jobs are locked before invoices are written"
+    assert await waiting == [Settlement.OWED_BACK, Settlement.REPEATED]
     await web.until(job, state="complete", refundState="pending", refundAmountSats=170)
     assert len(web.service.orders) == 1
 

@@ -13,6 +13,7 @@ import pytest
 from gateway.jobs import finish
 from gateway.jobs.finish import Run
 from gateway.jobs.finish_group import DoneWork, complete_group
+from ledger import sql
 from tests.web.conftest import Web
 
 SHARE = Decimal("0.05")
@@ -50,6 +51,29 @@ async def test_a_group_ends_each_once_and_discards_what_is_late(web: Web) -> Non
     done = await web.until(second, state="complete", refundState="none", refundAmountSats=0)
     assert (done["actualCostSats"], done["userChargeSats"]) == (100, 100)
     web.service.release.set()
+
+
+async def test_its_end_is_told_before_what_is_owed(web: Web) -> None:
+    """As when it ends alone: who sorts by time reads of a refund of a job that is complete."""
+    ((_, of_first), (_, of_second)) = await running(web, 2)
+    await web.gateway.pool.execute(
+        "insert into webhook_endpoints (id, url, events) values ($1, 'http://127.0.0.1:9/', '{*}')", "e" * 22
+    )
+    assert await ended(web, [DoneWork(of_first, {}, 40, SHARE)]) == [True]
+    assert await finish.complete(web.gateway.pool, of_second, {}, 40, SHARE)
+    rows = await web.gateway.pool.fetch("select type from webhook_events order by created_at")
+    assert [row["type"] for row in rows] == ["job.complete", "refund.pending"] * 2
+    web.service.release.set()
+
+
+async def test_the_statement_itself_owes_nothing_for_a_run_that_is_over(web: Web) -> None:
+    """The locks keep such a run away from it; it does not depend on them."""
+    ((job, run),) = await running(web, 1)
+    late = ([run.job_id], [run.attempt - 1], ["{}"], [30], [30], ["a-refund"], [f"rest:{run.job_id}"], [70])
+    assert await web.gateway.pool.fetchval(sql.load("gateway.jobs").complete_jobs, *late) == 0
+    assert ((await web.job(job))["state"], (await web.job(job))["refundState"]) == ("executing", "none")
+    web.service.release.set()
+    await web.until(job, state="complete")
 
 
 async def test_work_that_is_done_halves_the_failures_of_its_buyers(web: Web) -> None:
