@@ -152,6 +152,7 @@ async def victim(
         yield Victim(doomed, Buyer(http, doomed.gateway.url), payer, pool, node, rules)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
 async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) -> None:

@@ -121,6 +121,7 @@ async def victim(
         yield Victim(doomed, http, payer, pool, node, load_catalogue(tmp_path / "boltworks.toml").gate_rules)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
 async def test_killed_at_the_suspensions_a_fee_is_kept_or_given_back_once(victim: Victim) -> None:
