@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SPREAD := --dist loadgroup --no-loadscope-reorder
+# one test at a time to whoever is free, in the order of tests/conftest.py: the longest begin first
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 
 .PHONY: help demo test check unit db web e2e test-docker images browser mutants chaos nodes chromium lint types contracts lock schema clean
@@ -26,12 +28,12 @@ demo: $(READY) nodes ## real nodes, one job sold, worked, refunded; then it serv
 	@$(BIN)/boltworks demo $(ARGS)
 
 test: $(READY) lint types contracts nodes chromium ## everything: checks, pure, database, web, real nodes, browser
-	@$(BIN)/pytest -n 4 tests/unit tests/db tests/web $(ARGS)
-	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+	@$(BIN)/pytest -n 4 $(SPREAD) tests/unit tests/db tests/web $(ARGS)
+	@$(BIN)/pytest -n 3 $(SPREAD) tests/contract tests/e2e $(ARGS)
 	@$(BIN)/pytest tests/browser $(ARGS)
 
 check: $(READY) lint types contracts ## style, types, import contracts, fast tests
-	@$(BIN)/pytest -q -n 4 tests/unit tests/db tests/web -m "not slow" $(ARGS)
+	@$(BIN)/pytest -q -n 4 $(SPREAD) tests/unit tests/db tests/web -m "not slow" $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -51,8 +53,8 @@ db: $(READY) ## tests on a real PostgreSQL
 web: $(READY) ## tests of the HTTP face, on a real PostgreSQL and a node that is faked
 	@$(BIN)/pytest tests/web $(ARGS)
 
-e2e: $(READY) nodes ## tests on real bitcoind and LND
-	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+e2e: $(READY) nodes ## tests on real bitcoind and LND, three networks side by side
+	@$(BIN)/pytest -n 3 $(SPREAD) tests/contract tests/e2e $(ARGS)
 
 images: $(READY) ## the images of the docker stack: built here, once for each version
 	@scripts/docker-engine start

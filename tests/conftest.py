@@ -28,11 +28,15 @@ from lightning.regtest.network import Network
 from tests.gateways import IMAGE_VARIABLE, Buyer, GatewayProcess, gateway_process
 from tests.services import WorkService, work_service
 
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 2 << 30
+"""A server of the tests takes 0.2 GiB, and one stands beside each worker."""
 _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --stack=docker, without those that are about native processes."""
+    """The long ones first, so that no worker ends alone; with --stack=docker without those about native processes."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--stack") != "docker":
         return
     native = [item for item in items if item.get_closest_marker("native")]
@@ -81,7 +85,7 @@ def _stack_postgres(request: pytest.FixtureRequest) -> Iterator[StackPostgres]:
 
 def _embedded_postgres() -> Iterator[EmbeddedPostgres]:
     """BOLTWORKS_TEST_KEEP=1 leaves its folder for a look."""
-    folder = Path(tempfile.mkdtemp(prefix="boltworks-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="boltworks-test-", dir=_quick_folder()))
     with asyncio.Runner() as runner:
         server_context = embedded_postgres(folder)
         server = runner.run(server_context.__aenter__())
@@ -92,6 +96,15 @@ def _embedded_postgres() -> Iterator[EmbeddedPostgres]:
             runner.run(server_context.__aexit__(None, None, None))
             if not os.environ.get("BOLTWORKS_TEST_KEEP"):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quick_folder() -> Path | None:
+    """Memory, where there is room: a database per test is 10 MB of files and syncs; no test cuts the power.
+
+    Processes may be killed there as elsewhere. Servers of a test's own lie on the disk. None: the usual place.
+    """
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    return MEMORY if roomy else None
 
 
 def database_dsn(server: Server, name: str) -> str:

@@ -8,8 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
+from gateway.catalogue import load_catalogue
 from ledger import book, transfers
 from ledger.database import Pool
+from ledger.free_tier import Rules
+from lightning.lnd import LndNode
 from lightning.regtest.network import Network
 from tests.crash import AT_FILE, SEEN_FILE, WALK, WALKS, points_seen
 from tests.gateways import GatewayProcess, gateway_process
@@ -70,6 +75,29 @@ async def doomed_gateway(
         async with pool.acquire() as conn, conn.transaction():
             await book.post(conn, [transfers.topup("walk", POOL_SATS * 1000)])
         yield Doomed(gateway, at, seen)
+
+
+@dataclass
+class Surroundings:
+    """A doomed gateway, and what its books are compared with."""
+
+    doomed: Doomed
+    http: aiohttp.ClientSession
+    node: LndNode
+    rules: Rules
+
+
+@asynccontextmanager
+async def doomed_on_nodes(
+    regtest: Network, dsn: str, pool: Pool, service: WorkService, folder: Path, walk: str
+) -> AsyncIterator[Surroundings]:
+    access = regtest.access.boltworks
+    async with (
+        doomed_gateway(regtest, dsn, pool, service, folder, walk) as doomed,
+        aiohttp.ClientSession() as http,
+        LndNode(access.host, access.tls_cert, access.macaroon) as node,
+    ):
+        yield Surroundings(doomed, http, node, load_catalogue(folder / "boltworks.toml").gate_rules)
 
 
 def chosen(walk: str, highest: Mapping[str, int], steps: Mapping[str, int]) -> list[str]:

@@ -26,6 +26,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
         network.down()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
 async def test_whatever_dies_every_owed_sat_arrives_once(network: Network, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.catalogue import load_catalogue
 from ledger import book
 from ledger.database import Pool
 from ledger.free_tier import Rules
@@ -26,15 +25,21 @@ from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.checks import assert_books_and_node_agree
 from tests.crash import MONEY
-from tests.doomed import POOL_SATS, Doomed, chosen, doomed_gateway
+from tests.doomed import POOL_SATS, Doomed, chosen, doomed_on_nodes
 from tests.gateways import Buyer
 from tests.nostr import Signer, header
 from tests.services import WorkService
 
 SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
+"""Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 ALONE = {"settle_group", "complete_group"}
 """Reached by jobs that their buyers pay alone; in all others the pool has a part."""
-"""Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
+LEGS = {
+    "sold": ("sale", "sale_group", "open_group"),
+    "paid and worked": ("settle", "settle_group", "begin_runs", "complete", "complete_group", "fail"),
+    "paid back": ("on_file", "claim", "advance", "send_group"),
+}
+"""The walk in parts, which can go side by side, each on nodes of its own."""
 TIMEOUT_S = 90
 
 
@@ -142,19 +147,15 @@ class Victim:
 async def victim(
     regtest: Network, dsn: str, pool: Pool, service: WorkService, payer: AsyncControl, tmp_path: Path
 ) -> AsyncIterator[Victim]:
-    access = regtest.access.boltworks
-    async with (
-        doomed_gateway(regtest, dsn, pool, service, tmp_path, "jobs") as doomed,
-        aiohttp.ClientSession() as http,
-        LndNode(access.host, access.tls_cert, access.macaroon) as node,
-    ):
-        rules = load_catalogue(tmp_path / "boltworks.toml").gate_rules
-        yield Victim(doomed, Buyer(http, doomed.gateway.url), payer, pool, node, rules)
+    async with doomed_on_nodes(regtest, dsn, pool, service, tmp_path, "jobs") as on:
+        yield Victim(on.doomed, Buyer(on.http, on.doomed.gateway.url), payer, pool, on.node, on.rules)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
-async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) -> None:
+@pytest.mark.parametrize("leg", LEGS)
+async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim, leg: str) -> None:
     for _ in range(2):
         # The second time with connections that are open already, as at every later job: the same points each time.
         victim.doomed.seen.write_text("")
@@ -167,6 +168,8 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
     deaths: Counter[str] = Counter()
     for point in chosen("jobs", highest, SAMPLED):
         name = point.partition(":")[0]
+        if name not in LEGS[leg]:
+            continue
         victim.doomed.aim(point)
         failing, on_file = name == "fail", name == "on_file"
         work_input, owed_sats = ({"fail": True}, 50) if failing else ({"cost": 70}, 30)
@@ -175,4 +178,8 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim) 
         deaths[name] += died
         await victim.assert_all_is_right(point)
     print(f"points {highest}, died at {dict(deaths)}")  # noqa: T201 - the figures of the walk
-    assert set(name for name, count in deaths.items() if count) == set(MONEY)
+    assert set(name for name, count in deaths.items() if count) == set(LEGS[leg])
+
+
+def test_the_legs_are_the_whole_walk() -> None:
+    assert sorted(name for leg in LEGS.values() for name in leg) == sorted(MONEY)

@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.catalogue import load_catalogue
 from ledger.database import Pool
 from ledger.free_tier import Rules
 from lightning.bolt11 import read
@@ -22,7 +21,7 @@ from lightning.regtest.control import AsyncControl
 from lightning.regtest.network import Network
 from tests.checks import assert_books_and_node_agree
 from tests.crash import LOOKS
-from tests.doomed import Doomed, chosen, doomed_gateway
+from tests.doomed import Doomed, chosen, doomed_on_nodes
 from tests.gateways import Buyer
 from tests.known import Known
 from tests.nostr import Signer
@@ -112,15 +111,11 @@ class Victim:
 async def victim(
     regtest: Network, dsn: str, pool: Pool, service: WorkService, payer: AsyncControl, tmp_path: Path
 ) -> AsyncIterator[Victim]:
-    access = regtest.access.boltworks
-    async with (
-        doomed_gateway(regtest, dsn, pool, service, tmp_path, "looks") as doomed,
-        aiohttp.ClientSession() as http,
-        LndNode(access.host, access.tls_cert, access.macaroon) as node,
-    ):
-        yield Victim(doomed, http, payer, pool, node, load_catalogue(tmp_path / "boltworks.toml").gate_rules)
+    async with doomed_on_nodes(regtest, dsn, pool, service, tmp_path, "looks") as on:
+        yield Victim(on.doomed, on.http, payer, pool, on.node, on.rules)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
 async def test_killed_at_the_suspensions_a_fee_is_kept_or_given_back_once(victim: Victim) -> None:

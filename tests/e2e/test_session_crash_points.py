@@ -109,6 +109,7 @@ async def victim(
         yield Victim(doomed, Holder(http, doomed.gateway.url), payer, pool)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.native
 async def test_killed_at_the_suspensions_no_hold_is_left_and_no_sat_lost(victim: Victim) -> None:

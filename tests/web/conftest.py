@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp_jinja2
+import jinja2
 import pytest
 import pytest_asyncio
 
 from gateway.catalogue import load_catalogue
 from gateway.context import Gateway
+from gateway.pages import rendering
 from gateway.serve import running
 from gateway.settings import load_settings
 from gateway.work import build_workers
@@ -65,6 +69,30 @@ class Web(Buyer):
     def sends(self, payment_request: str) -> int:
         payment_hash = bolt11.read(payment_request).payment_hash
         return sum(sent.payment_hash == payment_hash for sent in self.node.sent)
+
+
+class CompiledOnce(jinja2.BytecodeCache):
+    """What templates were compiled to, under the name and the hash of their text."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        if bucket.key in self.kept:
+            bucket.bytecode_from_string(self.kept[bucket.key])
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        self.kept[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Hundreds of gateways begin in one process here: templates are compiled, and catalogues read, for the first."""
+    set_up = functools.partial(aiohttp_jinja2.setup, bytecode_cache=CompiledOnce())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering.aiohttp_jinja2, "setup", set_up)
+        patch.setattr(rendering, "read_languages", functools.cache(rendering.read_languages))
+        yield
 
 
 @pytest.fixture

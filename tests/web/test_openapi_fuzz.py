@@ -18,7 +18,7 @@ from tests.known import OPERATOR
 from tests.loud_model import loud_model_server, sell
 from tests.web.conftest import Web
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 EXAMPLES = 60
 AT_LEAST = 2_500
