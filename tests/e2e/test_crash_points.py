@@ -37,7 +37,7 @@ ALONE = {"settle_group", "complete_group"}
 LEGS = {
     "sold": ("sale", "sale_group", "open_group"),
     "paid and worked": ("settle", "settle_group", "begin_runs", "complete", "complete_group", "fail"),
-    "paid back": ("on_file", "claim", "advance", "send_group"),
+    "paid back": ("on_file", "claim", "advance", "send_group", "paid_group"),
 }
 """The walk in parts, which can go side by side, each on nodes of its own."""
 TIMEOUT_S = 90
