@@ -33,8 +33,8 @@ MONEY = {
     "on_file": ("gateway.refunds.on_file", "OnFile._claim"),
     "claim": ("gateway.refunds.claim", "claim"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
-    "send_group": ("gateway.refunds.executor", "RefundExecutor._count_sends"),
-    "paid_group": ("gateway.refunds.executor", "RefundExecutor._record_arrived"),
+    "send_group": ("gateway.refunds.sends", "count_sends"),
+    "paid_group": ("gateway.refunds.arrivals", "record_arrived"),
 }
 SESSIONS = {
     "begin": ("gateway.sessions.request", "begin"),

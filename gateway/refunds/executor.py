@@ -8,29 +8,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
 
 from gateway.ids import new_id
 from gateway.metrics import Metrics
 from gateway.reconcile.accept import OPERATOR_SAID_UNPAID
 from gateway.reconcile.strangers import LOOK_AGAIN_S, Strangers
+from gateway.refunds.arrivals import Arrived, record_arrived
+from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import reject_tried
 from gateway.refunds.decisions import (
-    Facts,
     Freeze,
     GiveUp,
     Paid,
     Send,
     SendLater,
     Wait,
-    may_join_flight,
     next_step,
 )
-from gateway.refunds.fees import FeeBound
-from gateway.refunds.history import KnownHistory, Reached
-from gateway.refunds.owner import lock_owner, lock_owners
-from ledger import book, sql, transfers
+from gateway.refunds.history import KnownHistory
+from gateway.refunds.owner import lock_owner
+from gateway.refunds.sends import LEASE_LOST, NextSend, count_sends
+from ledger import sql
 from ledger.database import Connection, Pool
 from ledger.groups import Groups
 from ledger.money import MAX_SATS, Msat, sats_to_msat
@@ -50,85 +49,7 @@ LND goes on with the payment; later looks tell how it ended.
 """
 LOOK_S = 1.5
 """How long a look-up waits for a terminal word: a payment that is held must not keep others waiting."""
-MAX_LOOK_AGAIN_S = 15.0
-LEASE_LOST = object()
-"""Of a send that was not counted: somebody else holds the attempt, or it has ended."""
 FLIGHT_IS_FULL = "as much as may be is in flight"
-SENDS_LOCK_ID = 0x626F_6C74_7365_6E64
-"""Of the advisory lock under which sends are counted, one after another."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """A leased row of refund_attempts."""
-
-    row: Any
-
-    @property
-    def id(self) -> str:
-        return str(self.row["id"])
-
-    @property
-    def payment_hash(self) -> bytes:
-        return bytes(self.row["payment_hash"])
-
-    @property
-    def log(self) -> dict[str, str]:
-        return {"job_id": self.row["job_id"], "payment_hash": self.payment_hash.hex(), "refund_attempt": self.id}
-
-    @property
-    def look_again_s(self) -> float:
-        """The older an attempt, the rarer the looks: a stranger's held payment costs little."""
-        age_s = (self.row["now"] - self.row["created_at"]).total_seconds()
-        return float(min(max(1.0, age_s / 8), MAX_LOOK_AGAIN_S))
-
-    def facts(self, history_intact: bool) -> Facts:
-        row = self.row
-        return Facts(
-            amount_msat=sats_to_msat(row["amount_sats"]),
-            expires_at=row["expires_at"],
-            sends=row["sends"],
-            failed_sends=row["failed_sends"],
-            last_failed_index=row["last_failed_index"],
-            update_seen=row["update_seen"],
-            history_intact=history_intact,
-            fee_bound=None if row["fee_bound"] is None else FeeBound(row["fee_bound"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NextSend:
-    """A send that is about to leave, and what is recorded with it."""
-
-    attempt: Attempt
-    owner: str
-    reached: Reached
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A payment that LND says has arrived."""
-
-    attempt: Attempt
-    owner: str
-    preimage: bytes
-    fee_msat: int
-
-
-@dataclass(slots=True)
-class Flight:
-    """What is in flight while a group's sends are counted. `of_group`: the group's own attempts among it."""
-
-    sats: int
-    of_group: set[str]
-
-    def others_sats(self, attempt_id: str, amount_sats: int) -> int:
-        return self.sats - amount_sats if attempt_id in self.of_group else self.sats
-
-    def join(self, attempt_id: str, amount_sats: int) -> None:
-        if attempt_id not in self.of_group:
-            self.of_group.add(attempt_id)
-            self.sats += amount_sats
 
 
 @dataclass(slots=True)
@@ -152,8 +73,12 @@ class RefundExecutor:
 
     def __post_init__(self) -> None:
         self._history = KnownHistory(self.node)
-        self._sends = Groups(self.pool, self._count_sends)
-        self._arrivals = Groups(self.pool, self._record_arrived)
+
+        async def count(conn: Connection, sends: Sequence[NextSend]) -> list[Any]:
+            return await count_sends(conn, sends, self.in_flight_cap_sats, self.lease_s)
+
+        self._sends = Groups(self.pool, count)
+        self._arrivals = Groups(self.pool, record_arrived)
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""
@@ -248,28 +173,6 @@ class RefundExecutor:
             raise RuntimeError("the lease was lost before the send; nothing was sent")
         return counted
 
-    async def _count_sends(self, conn: Connection, sends: Sequence[NextSend]) -> list[Any]:
-        """A group's sends, one after another in the caller's transaction: each as `_counted`, or LEASE_LOST."""
-        await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
-        row = await conn.fetchrow(_q.in_flight, [send.attempt.id for send in sends])
-        if row is None:
-            raise RuntimeError("an aggregate answers one row")
-        flight = Flight(row["sats"], set(row["ids"]))
-        return [await self._count_send(conn, send, flight) for send in sends]
-
-    async def _count_send(self, conn: Connection, send: NextSend, flight: Flight) -> Any:
-        attempt = send.attempt
-        amount_sats = attempt.row["amount_sats"]
-        if not may_join_flight(amount_sats, flight.others_sats(attempt.id, amount_sats), self.in_flight_cap_sats):
-            return None
-        reached = send.reached
-        args = (attempt.row["sends"], reached.node_pubkey, reached.highest_payment_index, self.lease_s)
-        counted = await conn.fetchrow(_q.count_send, attempt.id, send.owner, *args)
-        if counted is None:
-            return LEASE_LOST
-        flight.join(attempt.id, amount_sats)
-        return counted
-
     async def _send(self, attempt: Attempt, owner: str) -> PaymentOutcome | None:
         """None: nothing was sent, it must wait for others in flight."""
         row = await self._counted(attempt, owner)
@@ -313,24 +216,6 @@ class RefundExecutor:
         if await self._arrivals.submit(Arrived(attempt, owner, preimage, fee_msat)):
             self.metrics.refunds.labels("paid").inc()
             log.info("refund is paid", extra=attempt.log)
-
-    async def _record_arrived(self, conn: Connection, arrived: Sequence[Arrived]) -> list[bool]:
-        """A group's payments, in the caller's transaction: attempts and refunds are paid, the book has both.
-
-        False: its lease was lost, whoever has it now records it.
-        """
-        await lock_owners(conn, [one.attempt.row["job_id"] for one in arrived])
-        paid = await conn.fetch(
-            _q.record_paid,
-            [one.attempt.id for one in arrived],
-            [one.owner for one in arrived],
-            [one.preimage for one in arrived],
-            [one.fee_msat for one in arrived],
-        )
-        booked = [transfers.refund_paid(row["id"], sats_to_msat(row["amount_sats"]), row["fee_msat"]) for row in paid]
-        await book.post(conn, list(chain.from_iterable(booked)))
-        won = {(row["id"], row["owner"]) for row in paid}
-        return [(one.attempt.id, one.owner) in won for one in arrived]
 
     async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
         """Its refunds are pending again; an address on file that gave the invoice says why."""

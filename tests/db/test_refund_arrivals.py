@@ -13,7 +13,9 @@ import asyncpg
 import pytest_asyncio
 
 from gateway.metrics import Metrics
-from gateway.refunds.executor import Arrived, Attempt, RefundExecutor
+from gateway.refunds.arrivals import Arrived, record_arrived
+from gateway.refunds.attempt import Attempt
+from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.owner import lock_owners
 from ledger import sql
 from ledger.database import Pool
@@ -71,9 +73,9 @@ async def test_one_wrong_preimage_spoils_no_other(pool: Pool, sent: list[Arrived
 async def test_only_the_living_lease_is_told_that_it_recorded(pool: Pool, sent: list[Arrived]) -> None:
     stale = replace(sent[0], owner="before")
     async with pool.acquire() as conn, conn.transaction():
-        assert await executor(pool)._record_arrived(conn, [stale, sent[0], sent[1]]) == [False, True, True]
+        assert await record_arrived(conn, [stale, sent[0], sent[1]]) == [False, True, True]
     async with pool.acquire() as conn, conn.transaction():
-        assert await executor(pool)._record_arrived(conn, [sent[0], sent[2]]) == [False, True]
+        assert await record_arrived(conn, [sent[0], sent[2]]) == [False, True]
     assert await pool.fetchval("select count(*) from transfers where cause_kind = 'refund_paid'") == 3
 
 
@@ -97,7 +99,7 @@ async def test_a_commit_of_unknown_outcome_is_not_booked_twice(pool: Pool, sent:
                 raise ConnectionError("the answer to COMMIT was lost")
             return answers
 
-    arrivals = Breaking(pool, executor(pool)._record_arrived)
+    arrivals = Breaking(pool, record_arrived)
     await asyncio.gather(*(arrivals.submit(one) for one in sent))
     assert lost
     assert set((await standing(pool)).values()) == {("paid", "paid")}

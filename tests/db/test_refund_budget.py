@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from gateway.metrics import Metrics
+from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import claim
-from gateway.refunds.executor import Attempt, RefundExecutor
+from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.fees import FeeLimit
 from ledger import sql
 from ledger.database import Pool

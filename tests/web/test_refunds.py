@@ -10,7 +10,8 @@ import pytest
 
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
 from gateway.jobs.decisions import Purpose
-from gateway.refunds.executor import Attempt, RefundExecutor
+from gateway.refunds.attempt import Attempt
+from gateway.refunds.executor import RefundExecutor
 from lightning import bolt11
 from lightning.types import Failed, FailureReason, InFlight, NotFound, Unknown
 from tests.web.conftest import Web

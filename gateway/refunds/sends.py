@@ -1,0 +1,71 @@
+"""A send is counted before it leaves, in the step that checks and renews its lease, within the cap on all in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.refunds.attempt import Attempt
+from gateway.refunds.decisions import may_join_flight
+from gateway.refunds.history import Reached
+from ledger import sql
+from ledger.database import Connection
+
+_q = sql.load("gateway.refunds")
+
+LEASE_LOST = object()
+"""Of a send that was not counted: somebody else holds the attempt, or it has ended."""
+SENDS_LOCK_ID = 0x626F_6C74_7365_6E64
+"""Of the advisory lock under which sends are counted, one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextSend:
+    """A send that is about to leave, and what is recorded with it."""
+
+    attempt: Attempt
+    owner: str
+    reached: Reached
+
+
+@dataclass(slots=True)
+class Flight:
+    """What is in flight while a group's sends are counted. `of_group`: the group's own attempts among it."""
+
+    sats: int
+    of_group: set[str]
+
+    def others_sats(self, attempt_id: str, amount_sats: int) -> int:
+        return self.sats - amount_sats if attempt_id in self.of_group else self.sats
+
+    def join(self, attempt_id: str, amount_sats: int) -> None:
+        if attempt_id not in self.of_group:
+            self.of_group.add(attempt_id)
+            self.sats += amount_sats
+
+
+async def count_sends(conn: Connection, sends: Sequence[NextSend], cap_sats: int, lease_s: float) -> list[Any]:
+    """A group's sends, one after another in the caller's transaction. Each: its row with one more send in it, None (it
+    would be more than `cap_sats` in flight), or LEASE_LOST.
+    """
+    await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
+    row = await conn.fetchrow(_q.in_flight, [send.attempt.id for send in sends])
+    if row is None:
+        raise RuntimeError("an aggregate answers one row")
+    flight = Flight(row["sats"], set(row["ids"]))
+    return [await _count_send(conn, send, flight, cap_sats, lease_s) for send in sends]
+
+
+async def _count_send(conn: Connection, send: NextSend, flight: Flight, cap_sats: int, lease_s: float) -> Any:
+    attempt = send.attempt
+    amount_sats = attempt.row["amount_sats"]
+    if not may_join_flight(amount_sats, flight.others_sats(attempt.id, amount_sats), cap_sats):
+        return None
+    reached = send.reached
+    args = (attempt.row["sends"], reached.node_pubkey, reached.highest_payment_index, lease_s)
+    counted = await conn.fetchrow(_q.count_send, attempt.id, send.owner, *args)
+    if counted is None:
+        return LEASE_LOST
+    flight.join(attempt.id, amount_sats)
+    return counted
