@@ -28,6 +28,7 @@ from lightning.regtest.network import Network
 from tests.gateways import IMAGE_VARIABLE, Buyer, GatewayProcess, gateway_process
 from tests.services import WorkService, work_service
 
+FOLDER = "boltworks-test"
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 2 << 30
 """A server of the tests takes 0.2 GiB, and one stands beside each worker."""
@@ -85,7 +86,7 @@ def _stack_postgres(request: pytest.FixtureRequest) -> Iterator[StackPostgres]:
 
 def _embedded_postgres() -> Iterator[EmbeddedPostgres]:
     """BOLTWORKS_TEST_KEEP=1 leaves its folder for a look."""
-    folder = Path(tempfile.mkdtemp(prefix="boltworks-test-", dir=_quick_folder()))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-", dir=_quick_folder()))
     with asyncio.Runner() as runner:
         server_context = embedded_postgres(folder)
         server = runner.run(server_context.__aenter__())
@@ -103,8 +104,27 @@ def _quick_folder() -> Path | None:
 
     Processes may be killed there as elsewhere. Servers of a test's own lie on the disk. None: the usual place.
     """
-    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
-    return MEMORY if roomy else None
+    if os.environ.get("BOLTWORKS_TEST_KEEP") or not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
+        return None
+    _forget_killed_runs()
+    return MEMORY if shutil.disk_usage(MEMORY).free > ROOM_BYTES else None
+
+
+def _forget_killed_runs() -> None:
+    """A run that was killed could not tidy up, and memory is dearer than the disk."""
+    for left in MEMORY.glob(f"{FOLDER}-*-*"):
+        if not _is_running(int(left.name.split("-")[2])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def database_dsn(server: Server, name: str) -> str:

@@ -35,9 +35,12 @@ SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
 ALONE = {"settle_group", "complete_group"}
 """Reached by jobs that their buyers pay alone; in all others the pool has a part."""
 LEGS = {
-    "sold": ("sale", "sale_group", "open_group"),
-    "paid and worked": ("settle", "settle_group", "begin_runs", "complete", "complete_group", "fail"),
-    "paid back": ("on_file", "claim", "advance", "send_group", "paid_group"),
+    "paid": ("settle", "settle_group", "begin_runs"),
+    "worked": ("complete", "complete_group", "fail"),
+    "sold and paid back": (
+        *("sale", "sale_group", "open_group"),
+        *("on_file", "claim", "advance", "send_group", "paid_group"),
+    ),
 }
 """The walk in parts, which can go side by side, each on nodes of its own."""
 TIMEOUT_S = 90
