@@ -29,6 +29,7 @@ T = TypeVar("T")
 CALL_TIMEOUT_S: Final = 15.0
 PAY_TIMEOUT_S: Final = 60
 READY_POLL_S: Final = 0.05
+ANCHORS_SATS: Final = 2 * 330
 FEE_LIMIT_MSAT: Final = 10_000_000
 PARALLEL_CALLS: Final = 64
 CHANNEL_OPTIONS: Final = (
@@ -283,7 +284,7 @@ class NodeControl:
     def settled_balance_msat(self, timeout_s: float = 20.0) -> Msat:
         """The same once no payment is under way in them, which is some 50 ms after one succeeded. Raises NotReady."""
         deadline = time.monotonic() + timeout_s
-        while any(channel.pending_htlcs for channel in self._channels()):
+        while not all(_is_at_rest(channel) for channel in self._channels()):
             if time.monotonic() > deadline:
                 raise NotReady(f"payments are still under way after {timeout_s:.0f} s")
             time.sleep(READY_POLL_S / 5)
@@ -482,6 +483,15 @@ class AsyncControl:
     async def _run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         call = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _is_at_rest(channel: Any) -> bool:
+    """No payment is in the node's own commitment: what both sides own, its fee and two anchors are all that there is.
+
+    Not told by `pending_htlcs` alone, which leaves out a payment that only one side's commitment still has.
+    """
+    owned_sats = channel.local_balance + channel.remote_balance + channel.commit_fee + ANCHORS_SATS
+    return not channel.pending_htlcs and channel.capacity - owned_sats <= 1  # both sides' parts of a sat are cut off
 
 
 def _payment(payment: Any) -> Payment:

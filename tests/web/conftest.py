@@ -113,11 +113,15 @@ async def web(
         data_dir=tmp_path / "data",
         listen=f"127.0.0.1:{sock.getsockname()[1]}",
         config=service.catalogue(tmp_path / "boltworks.toml"),
-        sweep_interval_s=0.3,
-        open_invoices_per_address=20,
-        lease_s=6,
-        lnurl_allow_hosts=("127.0.0.1",),
-        **more_settings,
+        **(
+            {
+                "sweep_interval_s": 0.3,
+                "open_invoices_per_address": 20,
+                "lease_s": 6,
+                "lnurl_allow_hosts": ("127.0.0.1",),
+            }
+            | more_settings
+        ),
     )
     catalogue = load_catalogue(settings.config)
     node = FakeNode()

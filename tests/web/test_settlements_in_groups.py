@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,12 @@ from lightning.types import Invoice
 from tests.waiting import until_somebody_waits
 from tests.web.conftest import Web
 from tests.web.test_always_honoured import second_invoice
+
+
+@pytest.fixture
+def more_settings() -> dict[str, Any]:
+    """No sweep: what a test settles unheard is its own to book."""
+    return {"sweep_interval_s": 3600}
 
 
 def settled_unheard(web: Web, *payment_hashes: bytes) -> list[Invoice]:
