@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.refunds.executor import Flight
 from gateway.refunds.history import KnownHistory, Reached
+from gateway.refunds.sends import Flight
 from ledger.money import Msat
 from lightning.fake import OTHER_PUBKEY, OWN_PUBKEY, FakeNode
 from lightning.types import Failed, FailureReason, InFlight, NodeUnavailable, NotFound, Settled, Unknown
