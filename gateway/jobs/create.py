@@ -151,11 +151,7 @@ Sale: TypeAlias = Created | problems.Problem
 async def create_group(conn: Connection, creations: Sequence[Creation], rules: Rules) -> list[Sale]:
     """All sales of a group in the caller's transaction: refuse, decide, store jobs and planned invoices, enqueue."""
     answers: dict[int, Sale] = {}
-    standing = {row["id"] for row in await conn.fetch(_q.existing_jobs, [c.job.id for c in creations])}
-    room = await _room(conn, creations)
-    paused = await slowing.pauses(
-        conn, [s for c in creations for s in (address_subject(c.job.client_address), c.job.pubkey) if s]
-    )
+    standing, room, paused = await _look_round(conn, creations)
     for place, creation in sorted(enumerate(creations), key=lambda placed: placed[1].locks):
         if creation.job.id in standing:
             answers[place] = Created(None, stood=True)
@@ -189,12 +185,22 @@ def too_many_unpaid(limits: InvoiceLimits) -> problems.Problem:
     return problems.Problem(problems.TOO_MANY_INVOICES, detail, headers={"Retry-After": "60"})
 
 
-async def _room(conn: Connection, creations: Sequence[Creation]) -> dict[ClientAddress, int]:
-    """How many more invoices each address may open. Soft: processes that race may pass the cap by their own number."""
+async def _look_round(
+    conn: Connection, creations: Sequence[Creation]
+) -> tuple[set[str], dict[ClientAddress, int], dict[str, int]]:
+    """Ids that stand already; how many more invoices each address may open; how long whose work failed has to wait.
+
+    Room is soft: processes that race may pass the cap by their own number.
+    """
     cap = max(c.limits.open_per_address for c in creations)
     addresses = list({c.job.client_address for c in creations})
-    rows = await conn.fetch(_q.open_invoices_of_addresses, addresses, cap)
-    return {address: cap - row["open"] for address, row in zip(addresses, rows, strict=True)}
+    subjects = [s for c in creations for s in (address_subject(c.job.client_address), c.job.pubkey) if s]
+    row = await conn.fetchrow(_q.before_sales, [c.job.id for c in creations], addresses, cap, subjects)
+    if row is None:
+        raise RuntimeError("an aggregate answers one row")
+    room = {address: cap - open_ for address, open_ in zip(addresses, row["open"], strict=True)}
+    failed = zip(row["subjects"] or (), row["failures"] or (), row["since_s"] or (), strict=True)
+    return set(row["standing"] or ()), room, slowing.waits(failed)
 
 
 async def _refusal(
@@ -226,8 +232,9 @@ async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, Pl
         return
     jobs = [creation.job for creation, _, _ in stored]
     shares = [_share(creation, decision) for creation, decision, _ in stored]
+    invoices = [(c.job.id, c.job.client_address, invoice, c.purpose) for c, _, invoice in stored if invoice]
     await conn.execute(
-        _q.insert_jobs,
+        _q.insert_sales,
         [job.id for job in jobs],
         [job.work for job in jobs],
         [to_jsonb(job.input) for job in jobs],
@@ -241,11 +248,9 @@ async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, Pl
         [job.refund_to for job in jobs],
         [job.pubkey for job in jobs],
         [job.request_hash if job.pubkey else None for job in jobs],
+        *_columns(invoices),
     )
     await _store_evaluations(conn, [(c, decision) for c, decision, _ in stored if c.purpose is Purpose.EVALUATION])
-    await store_invoices(
-        conn, [(c.job.id, c.job.client_address, invoice, c.purpose) for c, _, invoice in stored if invoice]
-    )
     for creation, decision, _ in stored:
         if decision.charge_sats == 0:
             await enqueue(conn, creation.job.id, _STAGES[creation.purpose])
@@ -283,23 +288,27 @@ async def _store_evaluations(conn: Connection, decided: Sequence[tuple[Creation,
         )
 
 
-async def store_invoices(
-    conn: Connection, planned: Sequence[tuple[str, ClientAddress, PlannedInvoice, Purpose]]
-) -> None:
-    """Planned invoices of jobs, as `(job id, client address, invoice, purpose)`; nothing to do for none."""
-    if not planned:
-        return
-    job_ids, addresses, invoices, purposes = zip(*planned, strict=True)
-    await conn.execute(
-        _q.insert_invoices,
-        [invoice.payment_hash for invoice in invoices],
-        [invoice.preimage for invoice in invoices],
-        job_ids,
-        addresses,
-        [invoice.amount_msat for invoice in invoices],
-        [invoice.memo for invoice in invoices],
-        [invoice.expiry_s for invoice in invoices],
-        [purpose.value for purpose in purposes],
+ToPay: TypeAlias = tuple[str, ClientAddress, PlannedInvoice, Purpose]
+"""A planned invoice of a job: `(job id, client address, invoice, purpose)`."""
+
+
+async def store_invoices(conn: Connection, planned: Sequence[ToPay]) -> None:
+    """Of jobs that stand already; nothing to do for none."""
+    if planned:
+        await conn.execute(_q.insert_invoices, *_columns(planned))
+
+
+def _columns(planned: Sequence[ToPay]) -> tuple[list[Any], ...]:
+    """As `insert_invoices` takes them. Pure."""
+    return (
+        [invoice.payment_hash for _, _, invoice, _ in planned],
+        [invoice.preimage for _, _, invoice, _ in planned],
+        [job_id for job_id, _, _, _ in planned],
+        [address for _, address, _, _ in planned],
+        [invoice.amount_msat for _, _, invoice, _ in planned],
+        [invoice.memo for _, _, invoice, _ in planned],
+        [invoice.expiry_s for _, _, invoice, _ in planned],
+        [purpose.value for _, _, _, purpose in planned],
     )
 
 

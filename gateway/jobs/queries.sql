@@ -2,21 +2,36 @@
 -- Creations that stand already: a repeated group, or a retry of an idempotent request.
 select id, serve, absorb_sats, work_amount_sats from jobs where id = any($1::text[])
 
--- name: open_invoices_of_addresses
--- Counted up to the cap only ($2), without a lock: a soft cap. An input that is being looked at takes up as much room
--- as an invoice, because looking may be free.
-select address, (select count(*) from (
-    (select from invoices where client_address = address and state in ('planned', 'open') limit $2)
-    union all
-    (select from jobs where client_address = address and state = 'evaluating' limit $2)) as open) as open
-from unnest($1::inet[]) as address
+-- name: before_sales
+-- What a group of sales looks at first, in one statement and without a lock: what stands already, how much each address
+-- has open, and whose work keeps failing ($4, as in slowing.sql). Open is counted up to the cap only ($3): a soft cap.
+-- An input that is being looked at takes up as much room as an invoice, because looking may be free.
+select (select array_agg(id) from jobs where id = any($1::text[])) as standing,
+       (select array_agg((select count(*) from (
+            (select from invoices where client_address = address and state in ('planned', 'open') limit $3)
+            union all
+            (select from jobs where client_address = address and state = 'evaluating' limit $3)) as open) order by place)
+        from unnest($2::inet[]) with ordinality as asked (address, place)) as open,
+       failed.subjects, failed.failures, failed.since_s
+from (
+    select array_agg(subject) as subjects, array_agg(failures) as failures,
+           array_agg(extract(epoch from now() - last_failed_at)::float8) as since_s
+    from work_failures where subject = any($4::text[]) and last_failed_at > now() - interval '1 day'
+) as failed
 
--- name: insert_jobs
--- A group's jobs in one statement; what the pool pays for starts at once.
-insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
-                  client_address, refund_to, pubkey, request_hash)
-select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                     $8::bigint[], $9::bytea[], $10::inet[], $11::text[], $12::text[], $13::bytea[])
+-- name: insert_sales
+-- A group's jobs, and what is to be paid for them as insert_invoices says. What the pool pays for starts at once.
+with sold as (
+    insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
+                      client_address, refund_to, pubkey, request_hash)
+    select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+                         $8::bigint[], $9::bytea[], $10::inet[], $11::text[], $12::text[], $13::bytea[])
+    returning id
+)
+insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
+select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
+from unnest($14::bytea[], $15::bytea[], $16::text[], $17::inet[], $18::bigint[], $19::text[], $20::int[], $21::text[])
+    as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose) join sold on sold.id = planned.job_id
 
 -- name: insert_invoices
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.

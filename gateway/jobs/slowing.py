@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gateway import problems
@@ -30,8 +30,13 @@ def pause_s(failures: int, since_last_s: float) -> int:
 async def pauses(conn: Connection, subjects: Sequence[str]) -> dict[str, int]:
     """Seconds that each of these addresses and keys has to wait; those that need not are absent."""
     rows = await conn.fetch(_q.failures, list(subjects))
-    waits = {row["subject"]: pause_s(row["failures"], row["since_s"]) for row in rows}
-    return {subject: wait for subject, wait in waits.items() if wait > 0}
+    return waits((row["subject"], row["failures"], row["since_s"]) for row in rows)
+
+
+def waits(failures: Iterable[tuple[str, int, float]]) -> dict[str, int]:
+    """Of `(subject, failures, seconds since the last)`: as `pauses`. Pure."""
+    pauses_s = {subject: pause_s(count, since_s) for subject, count, since_s in failures}
+    return {subject: wait_s for subject, wait_s in pauses_s.items() if wait_s > 0}
 
 
 def slowed(wait_s: int) -> Problem:
