@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from gateway.work.http_answers import AnswerTooLong, read_bounded
+
 MAX_BYTES = 64 * 1024
 MAX_REDIRECTS = 2
 TOTAL_TIMEOUT_S = 10
@@ -167,16 +169,10 @@ async def _get(url: str, addresses: tuple[str, ...]) -> tuple[bytes, str | None]
             raise Unreachable(f"It answered with status {answer.status}.")
         if answer.status >= 400:
             raise BadAnswer(f"It answered with status {answer.status}.")
-        return await _read(answer.content), None
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise BadAnswer("Its answer is too long.")
-    return bytes(body)
+        try:
+            return await read_bounded(answer, MAX_BYTES), None
+        except AnswerTooLong:
+            raise BadAnswer("Its answer is too long.") from None
 
 
 def _port(parts: SplitResult) -> int:

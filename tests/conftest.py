@@ -23,6 +23,7 @@ from gateway.database import migrate_database
 from ledger.audit import find_violations
 from ledger.database import Pool, open_pool
 from ledger.embedded import EmbeddedPostgres, embedded_postgres
+from ledger.embedded.postmaster import is_alive
 from lightning.regtest.docker.stack import DockerNetwork
 from lightning.regtest.network import Network
 from tests.gateways import IMAGE_VARIABLE, Buyer, GatewayProcess, gateway_process
@@ -113,18 +114,8 @@ def _quick_folder() -> Path | None:
 def _forget_killed_runs() -> None:
     """A run that was killed could not tidy up, and memory is dearer than the disk."""
     for left in MEMORY.glob(f"{FOLDER}-*-*"):
-        if not _is_running(int(left.name.split("-")[2])):
+        if not is_alive(int(left.name.split("-")[2])):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def database_dsn(server: Server, name: str) -> str:

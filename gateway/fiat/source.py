@@ -10,6 +10,7 @@ import aiohttp
 
 from gateway.fiat.rate import BadRate, rate_in
 from gateway.settings import Settings
+from gateway.work.http_answers import AnswerTooLong, read_bounded
 
 MAX_BYTES = 256 * 1024
 TIMEOUT_S = 10.0
@@ -48,19 +49,11 @@ async def ask(session: aiohttp.ClientSession, source: Source) -> Decimal:
         async with session.get(source.url, timeout=timeout, headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
                 raise NoAnswer(f"It answered with status {answer.status}.")
-            body = await _read(answer.content)
+            body = await read_bounded(answer, MAX_BYTES)
+    except AnswerTooLong:
+        raise BadRate("Its answer is too long.") from None
     except TimeoutError:
         raise NoAnswer("It did not answer in time.") from None
     except (aiohttp.ClientError, OSError, ValueError):
         raise NoAnswer("It can not be reached.") from None
     return rate_in(body, source.pointer)
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """Raises BadRate: too long, also once it is unpacked."""
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise BadRate("Its answer is too long.")
-    return bytes(body)

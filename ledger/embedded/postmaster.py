@@ -130,7 +130,7 @@ def end_leftovers(files: ClusterFiles, processes_lock_fd: int) -> None:
         raise EmbeddedPostgresError(
             f"process {pid} is a PostgreSQL on {files.cluster} that was not started by boltworks: stop it first"
         )
-    if pid is not None and sys.platform == "linux" and _is_alive(pid):
+    if pid is not None and sys.platform == "linux" and is_alive(pid):
         (files.cluster / "postmaster.pid").unlink(missing_ok=True)
     for folder in {files.run, files.socket_folder()}:
         if folder.is_dir() and not folder.is_symlink():
@@ -169,7 +169,8 @@ def _postmaster_pid(cluster: Path) -> int | None:
         return None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -17,6 +17,7 @@ from gateway.catalogue.estimate import estimate_sats
 from gateway.catalogue.model import PdfWork
 from gateway.work.pdf_worker import PdfWorker, filename_of
 from gateway.work.worker import Done, WorkFailed, WorkOrder
+from ledger.embedded.postmaster import is_alive
 
 ENTRY = PdfWork.model_validate({"name": "paper", "worker": "pdf", "price": {"per_page_sats": 7}})
 
@@ -97,7 +98,7 @@ async def test_a_run_that_takes_too_long_fails_and_leaves_no_process(tmp_path: P
     worker = PdfWorker(time_limit_s=3, renderer=renderer(HANG.format(file=str(file))))
     failed = await worker.run(order({"markdown": "a"}))
     assert failed == WorkFailed("Setting the document took longer than 3 seconds.")
-    assert not _is_alive(int(file.read_text()))
+    assert not is_alive(int(file.read_text()))
 
 
 async def test_a_cancelled_run_kills_its_process(tmp_path: Path) -> None:
@@ -108,15 +109,7 @@ async def test_a_cancelled_run_kills_its_process(tmp_path: Path) -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert not _is_alive(pid)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    assert not is_alive(pid)
 
 
 async def test_a_renderer_that_falls_is_a_failure_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
