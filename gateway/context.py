@@ -19,7 +19,6 @@ from gateway.jobs.finish_group import DoneWork, complete_group
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.jobs.settle import Settlement
 from gateway.jobs.settle_group import settle_group
-from gateway.jobs.view import Row
 from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.destination import DestinationRules
@@ -30,7 +29,7 @@ from gateway.work.worker import Worker
 from ledger import sql
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
-from ledger.groups import Groups, lookups
+from ledger.groups import Groups, Lookups
 from lightning.node import Node
 from lightning.types import Invoice
 
@@ -63,10 +62,10 @@ class Gateway:
     completions: Groups[DoneWork, bool] = field(init=False)
     openings: Groups[Invoice, JobView] = field(init=False)
     beginnings: Groups[str, Run | None] = field(init=False)
-    job_rows: Groups[str, Row | None] = field(init=False)
+    job_rows: Lookups = field(init=False)
     """What a reader of a job sees."""
-    job_keys: Groups[str, Row | None] = field(init=False)
-    invoice_rows: Groups[bytes, Row | None] = field(init=False)
+    job_keys: Lookups = field(init=False)
+    invoice_rows: Lookups = field(init=False)
     """Whose an invoice is, by its payment hash."""
     session_runs: Runs = field(init=False)
 
@@ -88,9 +87,9 @@ class Gateway:
         self.completions = Groups(self.pool, complete)
         self.openings = Groups(self.pool, store_opened, one_statement=True)
         self.beginnings = Groups(self.pool, begin_runs, one_statement=True)
-        self.job_rows = lookups(self.pool, _q.jobs, "id")
-        self.job_keys = lookups(self.pool, _q.keys_of_jobs, "id")
-        self.invoice_rows = lookups(self.pool, _q.invoices_of_hashes, "payment_hash")
+        self.job_rows = Lookups(self.pool, _q.jobs, "id")
+        self.job_keys = Lookups(self.pool, _q.keys_of_jobs, "id")
+        self.invoice_rows = Lookups(self.pool, _q.invoices_of_hashes, "payment_hash")
         self.session_runs = Runs(self.settings.concurrent_works)
 
     @property

@@ -29,7 +29,6 @@ class Groups(Generic[A, R]):
     """`apply(conn, asks)` runs inside one transaction and answers in the order of its asks.
 
     `one_statement`: all that it does is one, which is a transaction by itself.
-    `reads_only`: what failed once failed for all, and nobody waits for each to be tried by itself.
     """
 
     def __init__(
@@ -38,12 +37,10 @@ class Groups(Generic[A, R]):
         apply: Callable[[Connection, Sequence[A]], Awaitable[list[R]]],
         *,
         one_statement: bool = False,
-        reads_only: bool = False,
     ) -> None:
         self._pool = pool
         self._apply = apply
         self._one_statement = one_statement
-        self._reads_only = reads_only
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
         self._leader: asyncio.Task[None] | None = None
 
@@ -76,15 +73,11 @@ class Groups(Generic[A, R]):
     async def _commit(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
         try:
             answers = await self._apply_to([ask for ask, _ in group])
-        except Exception:  # whatever it was, each is tried by itself, and its own fault is its answer
-            if self._reads_only:
-                raise
+        except Exception:  # noqa: BLE001 - whatever it was, each is tried by itself, and its own fault is its answer
             for ask, answer in group:
                 await self._alone(ask, answer)
-            return
-        for (_, answer), result in zip(group, answers, strict=True):
-            if not answer.done():
-                answer.set_result(result)
+        else:
+            _answer(group, answers)
 
     async def _alone(self, ask: A, answer: asyncio.Future[R]) -> None:
         try:
@@ -102,14 +95,6 @@ class Groups(Generic[A, R]):
     async def _apply_to(self, asks: Sequence[A]) -> list[R]:
         if not self._one_statement:
             return await self._once(asks)
-        try:
-            return await self._statement(asks)
-        except DATABASE_AWAY:
-            if not self._reads_only:
-                raise
-            return await self._statement(asks)
-
-    async def _statement(self, asks: Sequence[A]) -> list[R]:
         async with self._pool.acquire() as conn:
             return await self._apply(conn, asks)
 
@@ -119,19 +104,37 @@ class Groups(Generic[A, R]):
             return await self._apply(conn, asks)
 
 
-def lookups(pool: Pool, statement: str, key: str) -> Groups[Any, Any]:
+class Lookups(Groups[Any, Any]):
     """Rows by their key, for all who ask at the same time in one statement; None for a key that has none.
 
     `statement` takes an array of keys and answers one row for each that it finds, with the key in its column `key`.
-    A fault of the moment is asked once more, on another connection.
+    A fault of the moment is asked once more, on another connection. What fails then fails for all at once: a read
+    is spoiled by no single key.
     """
 
-    async def read(conn: Connection, keys: Sequence[Any]) -> list[Any]:
-        rows = await conn.fetch(statement, list(set(keys)), timeout=READ_TIMEOUT_S)
-        found = {row[key]: row for row in rows}
+    def __init__(self, pool: Pool, statement: str, key: str) -> None:
+        super().__init__(pool, self._read, one_statement=True)
+        self._statement, self._key = statement, key
+
+    async def _read(self, conn: Connection, keys: Sequence[Any]) -> list[Any]:
+        rows = await conn.fetch(self._statement, list(set(keys)), timeout=READ_TIMEOUT_S)
+        found = {row[self._key]: row for row in rows}
         return [found.get(wanted) for wanted in keys]
 
-    return Groups(pool, read, one_statement=True, reads_only=True)
+    async def _commit(self, group: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+        keys = [key for key, _ in group]
+        try:
+            rows = await self._apply_to(keys)
+        except DATABASE_AWAY:
+            rows = await self._apply_to(keys)
+        _answer(group, rows)
+
+
+def _answer(group: Sequence[tuple[A, asyncio.Future[R]]], answers: Sequence[R]) -> None:
+    """To those who still wait."""
+    for (_, waits), answer in zip(group, answers, strict=True):
+        if not waits.done():
+            waits.set_result(answer)
 
 
 def _is_stop(error: BaseException) -> bool:
