@@ -116,7 +116,9 @@ def audit(self_test: bool, as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 @click.option("--accept", "attempt_id", metavar="ATTEMPT_ID", help="Decide a frozen refund; with --as.")
-@click.option("--as", "verdict", type=click.Choice(["paid", "failed"]), help="What became of it.")
+@click.option(
+    "--as", "verdict", type=click.Choice(["paid", "failed"]), help="What became of it; LND is asked before `failed`."
+)
 @click.option("--preimage", metavar="HEX", help="With --as paid: the proof of payment.")
 @click.option("--fee-msat", type=click.IntRange(min=0), help="With --as paid: the routing fee that it took.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
