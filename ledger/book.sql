@@ -1,18 +1,17 @@
--- name: post
--- A whole posting. Accounts with a limit are locked in the order given by the caller (by code, the pool last), before
--- anything is written; FOR NO KEY UPDATE, as everywhere. If one of them is not there (or not yet: this statement's snapshot
--- may be older than its locks), nothing is. A known cause is skipped, and compared by the caller. The
--- CHECK stops an account that would go below zero. Holdings that may not be there yet ($7) are made with what they get.
-with locked as materialized (
-    select account.code
-    from unnest($6::text[]) with ordinality as wanted (code, place)
-    join accounts account on account.code = wanted.code and account.limited
-    order by wanted.place
+-- name: with_posting
+-- The only way in which transfers are written: those in `wanted` (cause_kind, cause_id, debit, credit, amount_msat).
+-- Accounts with a limit, in `limits` (code, place), are locked in this order (by code, the pool last) before anything is
+-- written; FOR NO KEY UPDATE, as everywhere. If one of them is not there (or not yet: this statement's snapshot may be older
+-- than its locks), nothing is. A known cause is skipped, and compared by the caller. The CHECK stops an account that would go
+-- below zero. Holdings that may not be there yet, in `opening` (code), are made with what they get.
+locked_accounts as materialized (
+    select account.code from limits join accounts account on account.code = limits.code and account.limited
+    order by limits.place
     for no key update of account
 ), posted as (
     insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-    where (select count(*) from locked) = cardinality($6::text[])
+    select cause_kind, cause_id, debit, credit, amount_msat from wanted
+    where (select count(*) from locked_accounts) = (select count(*) from limits)
     on conflict on constraint one_transfer_per_cause do nothing
     returning cause_kind, cause_id, debit, credit, amount_msat
 ), moved as materialized (
@@ -22,14 +21,27 @@ with locked as materialized (
 ), kept as (
     update accounts set balance_msat = accounts.balance_msat + moved.msat
     from moved
-    where accounts.code = moved.code and accounts.limited and moved.msat <> 0 and moved.code <> all ($7::text[])
+    where accounts.code = moved.code and accounts.limited and moved.msat <> 0
+      and moved.code not in (select code from opening)
 ), made as (
     insert into accounts as holding (code, kind, limited, balance_msat)
     select code, 'liability', true, coalesce(moved.msat, 0)
-    from unnest($7::text[]) as opened (code) left join moved using (code)
+    from opening left join moved using (code)
     order by code
     on conflict (code) do update set balance_msat = holding.balance_msat + excluded.balance_msat
 )
+
+-- name: post
+-- A whole posting.
+with wanted as materialized (
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+        as wanted (cause_kind, cause_id, debit, credit, amount_msat)
+), limits as materialized (
+    select * from unnest($6::text[]) with ordinality as limits (code, place)
+), opening as materialized (
+    select * from unnest($7::text[]) as opening (code)
+),
+-- include: ledger book.sql with_posting
 select cause_kind, cause_id from posted
 
 -- name: post_reserves

@@ -5,6 +5,10 @@
     select …
 
 `load(__package__, "queries.sql")` gives them as attributes. A test PREPAREs every block.
+
+A block whose name begins with `with_` is a part, common table expressions for other statements, which take it in by
+
+    -- include: ledger book.sql with_posting
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import re
 from importlib import resources
 
+PART = "with_"
+_INCLUDE = re.compile(r"^ *-- include: (\S+) (\S+) (\S+)$", re.MULTILINE)
 _HEAD = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)\s*$", re.MULTILINE)
 
 
@@ -41,4 +47,14 @@ def parse(text: str) -> dict[str, str]:
 
 
 def load(package: str, file: str = "queries.sql") -> Queries:
-    return Queries(parse(resources.files(package).joinpath(file).read_text(encoding="utf-8")))
+    """Raises KeyError for a part that is not there."""
+    return Queries({name: with_parts(block) for name, block in _blocks(package, file).items()})
+
+
+def with_parts(block: str) -> str:
+    """The block with what it includes. Raises KeyError for a part that is not there."""
+    return _INCLUDE.sub(lambda include: _blocks(include[1], include[2])[include[3]], block)
+
+
+def _blocks(package: str, file: str) -> dict[str, str]:
+    return parse(resources.files(package).joinpath(file).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import pytest
 import gateway
 import ledger
 from ledger.database import Pool
-from ledger.sql import parse
+from ledger.sql import PART, load, parse, with_parts
 
 ROOT = Path(gateway.__file__).parents[1]
 FILES = sorted(
@@ -20,10 +20,10 @@ FILES = sorted(
     if path.parent.name != "migrations"
 )
 BLOCKS = {
-    f"{path.relative_to(ROOT)}:{name}": text
+    f"{path.relative_to(ROOT)}:{name}": with_parts(text)
     for path in FILES
     for name, text in parse(path.read_text()).items()
-    if not name.startswith("break_")
+    if not name.startswith(("break_", PART))
 }
 
 
@@ -46,3 +46,10 @@ def test_all_files_were_found() -> None:
 def test_a_name_stands_once() -> None:
     with pytest.raises(ValueError, match="stands twice"):
         parse("-- name: a\nselect 1\n-- name: a\nselect 2")
+
+
+def test_a_part_stands_in_each_statement_that_takes_it_in() -> None:
+    book = load("ledger", "book.sql")
+    assert book.with_posting in book.post
+    with pytest.raises(KeyError):
+        with_parts("-- include: ledger book.sql with_nothing")
