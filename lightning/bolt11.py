@@ -27,7 +27,8 @@ MAX_LENGTH = 7089
 _HRP = re.compile(r"ln(bcrt|tbs|bc|tb)(?:([1-9][0-9]{0,18})([munp])?)?")
 _MSAT_PER_BTC = 100_000_000_000
 _UNITS = {None: 1, "m": 1_000, "u": 1_000_000, "n": 1_000_000_000, "p": 1_000_000_000_000}
-_WORD = {letter: index for index, letter in enumerate(CHARSET)}
+_NO_WORD = 0xFF
+_WORDS = bytes(CHARSET.index(chr(letter)) if chr(letter) in CHARSET else _NO_WORD for letter in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +132,16 @@ def _read_tags(words: Sequence[int]) -> dict[str, Sequence[int]]:
     return tags
 
 
-def _bech32(text: str) -> tuple[str, list[int]]:
+def _bech32(text: str) -> tuple[str, bytes]:
     if len(text) > MAX_LENGTH:
         raise BadPaymentRequest("the invoice is too long")
     lowered = text.lower()
     if text not in (lowered, text.upper()):
         raise BadPaymentRequest("the invoice mixes upper and lower case")
     hrp, _, data = lowered.rpartition("1")
-    try:
-        words = [_WORD[letter] for letter in data]
-    except KeyError:
-        raise BadPaymentRequest("not a BOLT11 invoice") from None
+    words = data.encode("ascii", errors="replace").translate(_WORDS)
+    if _NO_WORD in words:
+        raise BadPaymentRequest("not a BOLT11 invoice")
     if not hrp.isascii() or _polymod([*_expand(hrp), *words]) != 1:
         raise BadPaymentRequest("the invoice's checksum is wrong")
     return hrp, words[:-6]
@@ -154,9 +154,17 @@ def _expand(hrp: str) -> list[int]:
 def _polymod(words: Iterable[int]) -> int:
     check = 1
     for word in words:
-        top = check >> 25
-        check = (check & 0x1FFFFFF) << 5 ^ word
-        for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
-            if top >> bit & 1:
-                check ^= generator
+        check = (check & 0x1FFFFFF) << 5 ^ word ^ _FOLDED[check >> 25]
     return check
+
+
+def _folded(top: int) -> int:
+    """What the five generators come to for the bits that are shifted out."""
+    folded = 0
+    for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+        if top >> bit & 1:
+            folded ^= generator
+    return folded
+
+
+_FOLDED = tuple(_folded(top) for top in range(32))

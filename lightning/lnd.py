@@ -146,6 +146,8 @@ class LndNode:
         try:
             async with aclosing(self._channel.stream(method, request, timeout_s=None)) as messages:
                 async for message in messages:
+                    if message.state == ln.Invoice.OPEN:  # it also tells of each that is made
+                        continue
                     invoice = convert.invoice(message)
                     if invoice.state is InvoiceState.SETTLED:
                         yield invoice
