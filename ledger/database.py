@@ -74,6 +74,8 @@ async def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 16) -> Async
             "application_name": "boltworks",
             # Planned once a connection, not again for each of the first five values.
             "plan_cache_mode": "force_generic_plan",
+            # Such a plan stays: one made on an empty table would read all of it for as long as the connection lives.
+            "enable_seqscan": "off",
             "idle_in_transaction_session_timeout": "30s",
             "lock_timeout": "10s",
         },
