@@ -19,7 +19,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-GATHER_S = 0.05
+GATHER_S = 0.1
 QUEUE_CHANGED = "table_changed_event"
 """The type of the events of which one says as much as many."""
 
@@ -77,9 +77,9 @@ class PatientDriver(AsyncpgPoolDriver):
 
 
 def gathered(callback: NotifyCallback) -> NotifyCallback:
-    """That the queue changed is passed on at once, but not again within 50 ms; all other words always are.
+    """That the queue changed is passed on at once, but not again within 100 ms; all other words always are.
 
-    Under load the queue is asked twenty times a second for many tasks, not once for each task.
+    Under load the queue is asked ten times a second for many tasks, not once for each task.
     """
     loop = asyncio.get_running_loop()
     newest: str | bytes | bytearray | None = None
