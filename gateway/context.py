@@ -11,20 +11,19 @@ from aiohttp import web
 
 from gateway.api.models import JobView
 from gateway.catalogue import Catalogue
-from gateway.execution.queue import enqueue_all
 from gateway.fiat.keep import FiatRate
-from gateway.jobs.create import Creation, InvoiceLimits, Sale, create_group, store_opened
+from gateway.jobs.create import Created, Creation, InvoiceLimits, Sale, create_group, sell_plain, store_opened
 from gateway.jobs.finish import Run, begin_runs
 from gateway.jobs.finish_group import DoneWork, complete_group
 from gateway.jobs.open_invoices import OpenInvoices
-from gateway.jobs.settle import Settlement
-from gateway.jobs.settle_group import settle_group
+from gateway.jobs.settle_group import Paid, PlainInvoices, settle_group
 from gateway.live import Hub
 from gateway.metrics import Metrics
 from gateway.refunds.destination import DestinationRules
 from gateway.refunds.fees import FeeLimit
 from gateway.sessions.runs import Runs
 from gateway.settings import Settings
+from gateway.settlement.heard import Heard
 from gateway.work.worker import Worker
 from ledger import sql
 from ledger.database import Connection, Pool
@@ -58,7 +57,10 @@ class Gateway:
     rules: Rules = field(init=False)
     fiat: FiatRate = field(init=False)
     sales: Groups[Creation, Sale] = field(init=False)
-    settlements: Groups[Invoice, Settlement] = field(init=False)
+    plain_sales: Groups[Creation, Created | None] = field(init=False)
+    settlements: Groups[Paid, bool] = field(init=False)
+    plain_invoices: PlainInvoices = field(default_factory=PlainInvoices)
+    heard: Heard = field(default_factory=Heard)
     completions: Groups[DoneWork, bool] = field(init=False)
     openings: Groups[Invoice, JobView] = field(init=False)
     beginnings: Groups[str, Run | None] = field(init=False)
@@ -76,15 +78,10 @@ class Gateway:
         async def create(conn: Connection, creations: Sequence[Creation]) -> list[Sale]:
             return await create_group(conn, creations, rules)
 
-        async def settle(conn: Connection, invoices: Sequence[Invoice]) -> list[Settlement]:
-            return await settle_group(conn, invoices, enqueue_all)
-
-        async def complete(conn: Connection, works: Sequence[DoneWork]) -> list[bool]:
-            return await complete_group(conn, works)
-
         self.sales = Groups(self.pool, create)
-        self.settlements = Groups(self.pool, settle)
-        self.completions = Groups(self.pool, complete)
+        self.plain_sales = Groups(self.pool, sell_plain, one_statement=True)
+        self.settlements = Groups(self.pool, settle_group, one_statement=True)
+        self.completions = Groups(self.pool, complete_group, one_statement=True)
         self.openings = Groups(self.pool, store_opened, one_statement=True)
         self.beginnings = Groups(self.pool, begin_runs, one_statement=True)
         self.job_rows = Lookups(self.pool, _q.jobs, "id")

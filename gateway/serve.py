@@ -36,9 +36,10 @@ from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.on_file import OnFile
 from gateway.sessions import sweep as sessions
 from gateway.settings import PREFIX, Settings
-from gateway.settlement.deliver import Sender
+from gateway.settlement.deliver import HttpSender, InsideSender
 from gateway.settlement.sweep import Sweep
 from gateway.settlement.watcher import Watcher
+from gateway.settlement.webhook import receive
 from gateway.start import check_commands, open_gateway, open_node
 from gateway.supervise import Supervisor
 from gateway.webhooks import outbox
@@ -141,7 +142,7 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
             await add_work(gateway, tasks)
         async with stopped_at_exit(gateway, tasks), serving(gateway, sock):
             if watch:
-                await tasks.add("watcher", watcher(gateway, local_webhook_url(gateway.settings, sock)).run)
+                await tasks.add("watcher", watcher(gateway).run)
             yield
 
 
@@ -228,9 +229,12 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
     await tasks.add("webhooks", Outbox(gateway.pool, gateway.session, gateway.token_secret).run)
 
 
-def watcher(gateway: Gateway, url: str) -> Watcher:
-    sender = Sender(gateway.session, url, gateway.webhook_secret, asyncio.Semaphore(WEBHOOK_SLOTS))
-    return Watcher(gateway.pool, gateway.node, sender, gateway.metrics, gateway.sweep_wake.set)
+def watcher(gateway: Gateway) -> Watcher:
+    """Of the server's own process. It tells the webhook there, or the one that the settings name."""
+    url, secret, slots = gateway.settings.webhook_url, gateway.webhook_secret, asyncio.Semaphore(WEBHOOK_SLOTS)
+    inside = InsideSender(lambda raw, headers: receive(gateway, raw, headers), secret, slots)
+    sender = inside if url is None else HttpSender(gateway.session, url, secret, slots)
+    return Watcher(gateway.pool, gateway.node, sender, gateway.metrics, gateway.sweep_wake.set, gateway.heard)
 
 
 def sweep(gateway: Gateway) -> Sweep:
@@ -246,14 +250,12 @@ def sweep(gateway: Gateway) -> Sweep:
     )
 
 
-def local_webhook_url(settings: Settings, sock: socket.socket | None) -> str:
-    """Where the watcher delivers: the setting, or this server's own address (a wildcard is reached on loopback)."""
+def webhook_url(settings: Settings) -> str:
+    """Where a watcher by itself delivers: the setting, or a server beside it (a wildcard is reached on loopback)."""
     if settings.webhook_url is not None:
         return settings.webhook_url
-    host = settings.listen_host
-    port = sock.getsockname()[1] if sock is not None else settings.listen_port
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - never bound here, only replaced
-    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)  # noqa: S104 - never bound here, only replaced
+    netloc = f"[{host}]:{settings.listen_port}" if ":" in host else f"{host}:{settings.listen_port}"
     return f"http://{netloc}/webhooks/lightning/invoice-settled"
 
 
@@ -324,7 +326,7 @@ async def watch_only(settings: Settings) -> None:
             Supervisor(metrics) as tasks,
         ):
             secret = settings.webhook_secret.get_secret_value()
-            sender = Sender(session, local_webhook_url(settings, None), secret, asyncio.Semaphore(WEBHOOK_SLOTS))
+            sender = HttpSender(session, webhook_url(settings), secret, asyncio.Semaphore(WEBHOOK_SLOTS))
             # A server elsewhere sweeps on its own timer.
             await tasks.add("watcher", Watcher(pool, node, sender, metrics, lambda: None).run)
             await tasks.add("beat", lambda: beat(pool, node, settings.health_file))

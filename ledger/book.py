@@ -8,7 +8,7 @@ from typing import Any
 from ledger import sql
 from ledger.database import Connection
 from ledger.money import Msat
-from ledger.transfers import POOL, POOL_RESERVED, UNLIMITED, Transfer
+from ledger.transfers import POOL, POOL_RESERVED, UNLIMITED, Transfer, columns
 
 _q = sql.load("ledger", "book.sql")
 
@@ -38,11 +38,7 @@ async def post(conn: Connection, transfers: Sequence[Transfer], opening: Collect
     touched = {t.debit for t in transfers} | {t.credit for t in transfers}
     rows = await conn.fetch(
         _q.post,
-        [t.cause_kind for t in transfers],
-        [t.cause_id for t in transfers],
-        [t.debit for t in transfers],
-        [t.credit for t in transfers],
-        [t.amount_msat for t in transfers],
+        *columns(transfers),
         sorted(touched - UNLIMITED - set(opening), key=_lock_order),
         sorted(set(opening)),
     )

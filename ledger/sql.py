@@ -6,7 +6,7 @@
 
 `load(__package__, "queries.sql")` gives them as attributes. A test PREPAREs every block.
 
-A block whose name begins with `with_` is a part, common table expressions for other statements, which take it in by
+A block whose name begins with `with_` is a part of other statements (table expressions, columns), which take it in by
 
     -- include: ledger book.sql with_posting
 """

@@ -6,7 +6,9 @@ A transfer of nothing is left out: the database refuses amounts below one msat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.money import Msat, Rest, sats_to_msat
 
@@ -36,6 +38,17 @@ class Transfer:
     @property
     def cause(self) -> tuple[str, str]:
         return (self.cause_kind, self.cause_id)
+
+
+def columns(some: Sequence[Transfer]) -> tuple[list[Any], ...]:
+    """`cause_kind, cause_id, debit, credit, amount_msat` of each, as statements take them. Pure."""
+    return (
+        [transfer.cause_kind for transfer in some],
+        [transfer.cause_id for transfer in some],
+        [transfer.debit for transfer in some],
+        [transfer.credit for transfer in some],
+        [transfer.amount_msat for transfer in some],
+    )
 
 
 def holding(owner_id: str) -> str:

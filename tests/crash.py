@@ -23,6 +23,7 @@ WALK = "CRASH_WALK"
 MONEY = {
     "sale": ("gateway.api.jobs", "buy"),
     "sale_group": ("ledger.groups", "Groups._once"),
+    "plain_sale": ("gateway.jobs.create", "sell_plain"),
     "settle": ("gateway.jobs.settle", "settle"),
     "settle_group": ("gateway.jobs.settle_group", "settle_group"),
     "open_group": ("gateway.jobs.create", "store_opened"),

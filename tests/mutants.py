@@ -31,6 +31,9 @@ POLICY = "tests/unit/test_free_tier.py::"
 LOOKS = "tests/web/test_evaluation.py::"
 JOBS = "tests/web/test_free_tier_jobs.py::"
 SALES = "tests/web/test_sales_in_groups.py::"
+GROUPS = "gateway/jobs/groups.sql"
+GROUPED = "tests/web/test_settlements_in_groups.py::"
+ENDS = "tests/web/test_works_done_in_groups.py::"
 SESSIONS = "gateway/sessions/"
 REQUESTS = "tests/web/test_session_requests.py::"
 OPERATOR = "tests/web/test_operator_"
@@ -107,44 +110,72 @@ MUTANTS = (
     Mutant(
         "a posting writes before it locks",
         "ledger/book.sql",
-        "    where (select count(*) from locked) = cardinality($6::text[])\n",
+        "    where (select count(*) from locked_accounts) = (select count(*) from limits)\n",
         "",
         POSTING + "test_accounts_are_locked_in_order_and_before_anything_is_written",
     ),
     Mutant(
         "a posting locks in another order",
         "ledger/book.sql",
-        "    order by wanted.place\n",
-        "    order by wanted.place desc\n",
+        "    order by limits.place\n",
+        "    order by limits.place desc\n",
         POSTING + "test_accounts_are_locked_in_order_and_before_anything_is_written",
     ),
     Mutant(
         "a posting passes over a balance that it can not see",
         "ledger/book.sql",
-        "(select count(*) from locked) = cardinality($6::text[])",
-        "(select count(*) from locked) >= 0",
+        "(select count(*) from locked_accounts) = (select count(*) from limits)",
+        "(select count(*) from locked_accounts) >= 0",
         POSTING + "test_a_holding_that_was_made_meanwhile_is_not_passed_over",
     ),
     Mutant(
         "a group settles a job that it has not locked",
-        "gateway/jobs/queries.sql",
+        GROUPS,
         "order by job.id for no key update of job\n), recorded as (",
         "order by job.id\n), recorded as (",
         "tests/web/test_settlements_in_groups.py::test_a_group_waits_for_a_job_that_another_settles",
     ),
     Mutant(
         "arrivals are recorded without their jobs' locks",
-        "gateway/refunds/arrivals.py",
-        '    await lock_owners(conn, [one.attempt.row["job_id"] for one in arrived])\n',
-        "",
+        LEASES,
+        "select id from jobs where id = any($5::text[]) order by id for no key update",
+        "select id from jobs where id = any($5::text[]) order by id",
         "tests/db/test_refund_arrivals.py::test_an_arrival_waits_for_its_job",
     ),
     Mutant(
-        "a refund is not paid for by the guard of its job's end",
-        "gateway/jobs/queries.sql",
-        "from done join ended using (id) where refund_sats > 0",
-        "from done where refund_sats > 0",
-        "tests/web/test_works_done_in_groups.py::test_the_statement_itself_owes_nothing_for_a_run_that_is_over",
+        "what a job holds is not looked at again",
+        GROUPS,
+        " where held.balance_msat = running.held_msat",
+        "",
+        ENDS + "test_what_is_held_is_looked_at_under_its_lock",
+    ),
+    Mutant(
+        "a job ends in a group without its lock",
+        GROUPS,
+        "order by job.id for no key update of job\n), held as",
+        "order by job.id\n), held as",
+        ENDS + "test_jobs_are_locked_first_and_the_pool_last",
+    ),
+    Mutant(
+        "a settlement is recorded that was booked by halves",
+        GROUPS,
+        "must_hold('a settlement is booked whole', (select count(*) from posted) = (select count(*) from wanted))",
+        "true",
+        GROUPED + "test_a_settlement_that_can_not_be_booked_whole_is_not_recorded_either",
+    ),
+    Mutant(
+        "what was paid is held for another job",
+        GROUPS,
+        "  and must_hold('what was paid is held for its job', 'holding:' || job_id in (select code from opening))\n",
+        "",
+        GROUPED + "test_a_wrong_job_gets_nothing_of_it",
+    ),
+    Mutant(
+        "a plain sale overfills its address",
+        GROUPS,
+        "taken.open + asked.nth <= $23",
+        "taken.open <= $23",
+        SALES + "test_plain_sales_leave_out_what_needs_a_closer_look",
     ),
     Mutant(
         "in flight is waited for without end",
@@ -273,25 +304,25 @@ MUTANTS = (
         BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
     ),
     Mutant(
-        "two payments in one group begin the work twice",
-        "gateway/jobs/settle_group.py",
-        '            states[job["id"]] = JobState.EXECUTING\n',
-        "",
-        "tests/web/test_settlements_in_groups.py::test_two_invoices_of_one_job_in_one_group",
+        "a work that runs already begins again",
+        GROUPS,
+        "job.state = 'awaiting_work_payment' and job.serve = 'gate' and invoice.purpose = 'work'",
+        "job.serve = 'gate' and invoice.purpose = 'work'",
+        GROUPED + "test_a_group_waits_for_a_job_that_another_settles",
     ),
     Mutant(
-        "a group books a settlement again",
-        "gateway/jobs/queries.sql",
-        "invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'",
-        "invoice.payment_hash = settled.payment_hash",
-        "tests/web/test_settlements_in_groups.py::test_a_group_books_each_once_and_starts_each_work_once",
+        "two payments of one job in one group",
+        "gateway/jobs/settle_group.py",
+        "of_jobs = {one.job_id: one.invoice for one in reversed(paid)}",
+        'of_jobs = {f"{one.job_id}{n}": one.invoice for n, one in enumerate(paid)}',
+        GROUPED + "test_two_invoices_of_one_job_in_one_group",
     ),
     Mutant(
         "a late result ends its job in a group",
-        "gateway/jobs/finish_group.py",
-        'and job["attempt"] == work.run.attempt',
+        GROUPS,
+        "and job.attempt = done.attempt ",
         "",
-        "tests/web/test_works_done_in_groups.py::test_a_group_ends_each_once_and_discards_what_is_late",
+        ENDS + "test_a_group_ends_each_once_and_discards_what_is_late",
     ),
     Mutant(
         "an attempt gives way while it may still send",
@@ -303,8 +334,8 @@ MUTANTS = (
     Mutant(
         "an address is paid more than it was asked for",
         "gateway/refunds/claim.py",
-        'if destination.refund_ids is None or row["id"] in destination.refund_ids]',
-        "if True]",
+        "if destination.refund_ids is None or id in destination.refund_ids}",
+        "if True}",
         "tests/web/test_refund_addresses.py::test_what_is_owed_while_an_address_is_asked_is_paid_after",
     ),
     Mutant(

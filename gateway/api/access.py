@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
 from typing import Any
 
@@ -19,9 +20,11 @@ from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import token_hash
 from gateway.jobs.create import ClientAddress
 from gateway.jobs.proof import proves
+from gateway.jobs.view import Row
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp
 from ledger import sql
+from ledger.groups import Lookups
 
 _sessions = sql.load("gateway.sessions")
 
@@ -34,6 +37,8 @@ class Opened:
     """A way into the job was shown. `owner`: by its buyer's identity, whose signed event is still to be used up."""
 
     job_id: str
+    row: Row
+    """What `open_job` read to decide on it."""
     owner: Caller | None = None
 
     def use_up(self, *, again: bool = False) -> UseUp:
@@ -55,20 +60,27 @@ async def require_job(gateway: Gateway, request: web.Request, *, cookie: str | N
     return opened.job_id
 
 
-async def open_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> Opened:
-    """As `require_job`, for calls whose own transaction uses up the signed event."""
+async def seen_job(gateway: Gateway, request: web.Request, *, cookie: str | None = None) -> Row:
+    """As `require_job`, for reads: the row of the block `jobs`, which is all that there is to see."""
+    return (await open_job(gateway, request, cookie=cookie, rows=gateway.job_rows)).row
+
+
+async def open_job(
+    gateway: Gateway, request: web.Request, *, cookie: str | None = None, rows: Lookups | None = None
+) -> Opened:
+    """As `require_job`, for calls whose own transaction uses up the signed event. `rows`: what is read of the job."""
     job_id = request.match_info["id"]
-    job = await gateway.job_keys.submit(job_id) if JOB_ID.fullmatch(job_id) else None
+    job = await (rows or gateway.job_keys).submit(job_id) if JOB_ID.fullmatch(job_id) else None
     if job is None:
         raise Problem(problems.JOB_NOT_FOUND, "Check the id, or look it up with your proof of payment.")
     token = bearer(request) or (request.cookies.get(cookie) if cookie else None)
     if token is not None and hmac.compare_digest(token_hash(token), bytes(job["token_hash"])):
-        return Opened(job_id)
+        return Opened(job_id, job)
     owner = await _owner(gateway, request, job["pubkey"]) if job["pubkey"] is not None else None
     if owner is not None:
-        return Opened(job_id, owner)
+        return Opened(job_id, job, owner)
     if await _paid_for(gateway, request, job_id):
-        return Opened(job_id)
+        return Opened(job_id, job)
     if token is None and "X-Payment-Preimage" not in request.headers:
         raise Problem(
             problems.CREDENTIAL_REQUIRED, "Send the job's token, or its payment's preimage and invoice.", headers=BEARER
@@ -102,10 +114,15 @@ async def _paid_for(gateway: Gateway, request: web.Request, job_id: str) -> bool
 
 def client_address(request: web.Request, trusted_proxies: tuple[str, ...]) -> ClientAddress:
     """The peer's address, or what a trusted proxy says it is. IPv6 counts by /64."""
-    address = _unmapped(ip_address((request.remote or "127.0.0.1").partition("%")[0]))
+    # A proxy may append to the header or add one of its own: the last entry of the last is the proxy's word.
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
+    return _client_address((request.remote or "127.0.0.1").partition("%")[0], forwarded, trusted_proxies)
+
+
+@lru_cache(maxsize=4096)
+def _client_address(peer: str, forwarded: str, trusted_proxies: tuple[str, ...]) -> ClientAddress:
+    address = _unmapped(ip_address(peer))
     if any(address in ip_network(proxy, strict=False) for proxy in trusted_proxies):
-        # A proxy may append to the header or add one of its own: the last entry of the last is the proxy's word.
-        forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
         with contextlib.suppress(ValueError):
             address = _unmapped(ip_address(forwarded))
     if isinstance(address, IPv6Address):

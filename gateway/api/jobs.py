@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from gateway import idempotency, problems
-from gateway.api.access import client_address, open_job, require_job
+from gateway.api.access import client_address, open_job, require_job, seen_job
 from gateway.api.body import read_model
 from gateway.api.caps import refuse_above_cap
 from gateway.api.events import Moment, stream
@@ -30,14 +30,16 @@ from gateway.context import GATEWAY, Gateway
 from gateway.identity import Caller, identify, record_event, record_event_again
 from gateway.ids import bearer_token, new_id
 from gateway.jobs import create, end_unpaid
-from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice
+from gateway.jobs.create import Also, Creation, NewJob, PlannedInvoice, Sale
 from gateway.jobs.gate import dry_run
 from gateway.jobs.price import Priced, price
 from gateway.jobs.receipt import ENDED, read_receipt, receipt_pubkey, signed
 from gateway.jobs.view import job_view
 from gateway.problems import Problem
 from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
-from gateway.refunds.destination import NOTHING_OWED, Destination, Owed, refuse_used, resolve_destination
+from gateway.refunds.destination import NOTHING_OWED, Destination, refuse_used, resolve_destination
+from gateway.refunds.lnurl import is_address
+from ledger.free_tier import Serve
 from lightning.types import NodeUnavailable
 
 P = TypeVar("P")
@@ -177,6 +179,8 @@ async def buy(
     if planned is None:
         return await view_of(gateway, job_id)
     opened = await create.open_with_others(gateway.openings, gateway.node, planned)
+    if opened.serve == Serve.GATE.value and opened.evaluation is None:
+        gateway.plain_invoices.opened(planned.payment_hash, job_id, planned.amount_msat)
     # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
     return opened if opened.evaluation is None else await view_of(gateway, job_id)
 
@@ -186,7 +190,10 @@ async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool, also: Also | 
     if resumed and await gateway.pool.fetchval("select true from jobs where id = $1", job.id):
         return await _resumed(gateway, job, also)
     gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
-    sale = await gateway.sales.submit(Creation(job, gateway.invoice_limits, also))
+    asked = Creation(job, gateway.invoice_limits, also)
+    sale: Sale | None = await gateway.plain_sales.submit(asked) if asked.is_plain else None
+    if sale is None:
+        sale = await gateway.sales.submit(asked)
     if isinstance(sale, Problem):
         raise sale
     if sale.stood:
@@ -220,7 +227,8 @@ async def view_of(gateway: Gateway, job_id: str) -> JobView:
 
 async def get_job(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    return json_response((await view_of(gateway, await require_job(gateway, request))).wire())
+    row = await seen_job(gateway, request)
+    return json_response(job_view(row, gateway.settings.refund_min_sats).wire())
 
 
 async def job_receipt(request: web.Request) -> web.Response:
@@ -270,7 +278,7 @@ async def refund_job(request: web.Request) -> web.Response:
     asked, raw = await read_model(request, RefundRequest)
 
     async def prepare() -> Destination | None:
-        return await _destination(gateway, asked.destination, await owed_on(gateway.pool, job_id))
+        return await _destination(gateway, asked.destination, job_id)
 
     async def answer(destination: Destination | None, _: str, resumed: bool) -> JobView:
         return await _refund_to(gateway, job_id, destination, asked.destination, opened.use_up(again=resumed))
@@ -284,12 +292,12 @@ async def refund_job(request: web.Request) -> web.Response:
 
 async def refund(gateway: Gateway, job_id: str, text: str) -> JobView:
     """Claim what is owed for this invoice, or keep it until something is. Raises Problem, NodeUnavailable."""
-    owed = await owed_on(gateway.pool, job_id)
-    return await _refund_to(gateway, job_id, await _destination(gateway, text, owed), text)
+    return await _refund_to(gateway, job_id, await _destination(gateway, text, job_id), text)
 
 
-async def _destination(gateway: Gateway, text: str, owed: Owed = NOTHING_OWED) -> Destination | None:
-    """None: an address, for what may be owed later."""
+async def _destination(gateway: Gateway, text: str, job_id: str | None = None) -> Destination | None:
+    """None: an address, for what may be owed later. An address is asked for what is owed on the job now."""
+    owed = await owed_on(gateway.pool, job_id) if job_id and is_address(text) else NOTHING_OWED
     return await resolve_destination(gateway.node, text, owed, datetime.now(UTC), gateway.destination_rules)
 
 
@@ -328,13 +336,20 @@ async def _is_own_attempt(gateway: Gateway, job_id: str, destination: Destinatio
 
 
 async def job_events(request: web.Request) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    return await stream_job(request, gateway, await require_job(gateway, request))
+    return await stream_job(request, request.app[GATEWAY])
 
 
-async def stream_job(request: web.Request, gateway: Gateway, job_id: str) -> web.StreamResponse:
+async def stream_job(request: web.Request, gateway: Gateway, *, cookie: str | None = None) -> web.StreamResponse:
+    """Raises Problem (401, 404)."""
+    job_id = request.match_info["id"]
+
+    async def first() -> Moment:
+        return moment(job_view(await seen_job(gateway, request, cookie=cookie), gateway.settings.refund_min_sats))
+
     async def now() -> Moment:
-        seen = await view_of(gateway, job_id)
+        return moment(await view_of(gateway, job_id))
+
+    def moment(seen: JobView) -> Moment:
         return Moment(json.dumps(seen.wire(), ensure_ascii=False), seen.updated_at)
 
-    return await stream(request, gateway, job_id, "job", now)
+    return await stream(request, gateway, job_id, "job", now, first)

@@ -70,7 +70,8 @@ class Executor:
         """False: the outcome came late and was discarded."""
         if isinstance(outcome, Done):
             share = self.catalogue.pool.share_of_revenue
-            if run.goes_with_others and self.completions is not None:
-                return await self.completions.submit(DoneWork(run, outcome.result, outcome.cost_sats, share))
+            with_others = self.completions if run.goes_with_others else None
+            if with_others and await with_others.submit(DoneWork(run, outcome.result, outcome.cost_sats, share)):
+                return True
             return await finish.complete(self.pool, run, outcome.result, outcome.cost_sats, share)
         return await finish.fail(self.pool, run, outcome.reason, by_worker=outcome.by_worker)

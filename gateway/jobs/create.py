@@ -31,6 +31,7 @@ from lightning.node import Node
 from lightning.types import Invoice, InvoiceConflict
 
 _q = sql.load("gateway.jobs")
+_groups = sql.load("gateway.jobs", "groups.sql")
 _evaluation = sql.load("gateway.jobs", "evaluation.sql")
 
 ClientAddress: TypeAlias = IPv4Interface | IPv6Interface
@@ -133,6 +134,11 @@ class Creation:
         return self.job.estimate_sats if fee_sats is None else fee_sats
 
     @property
+    def is_plain(self) -> bool:
+        """Its buyer pays all of it, now, and nothing else goes with it: no gate decides."""
+        return self.job.pubkey is None and self.also is None and self.job.evaluation_fee_sats is None
+
+    @property
     def purpose(self) -> Purpose:
         return Purpose.WORK if self.job.evaluation_fee_sats is None else Purpose.EVALUATION
 
@@ -160,15 +166,40 @@ async def create_group(conn: Connection, creations: Sequence[Creation], rules: R
     await _find_late(conn, creations, answers)
     going = [(place, c) for place, c in enumerate(creations) if place not in answers]
     decisions = await _decide(conn, [c for _, c in going], rules)
-    stored: list[tuple[Creation, Decision, PlannedInvoice | None]] = []
-    for (place, creation), decision in zip(going, decisions, strict=True):
-        planned = None
-        if decision.charge_sats:
-            planned = plan_invoice(decision.charge_sats, creation.job.memo, creation.limits.expiry_s)
-        stored.append((creation, decision, planned))
-        answers[place] = Created(planned)
+    stored = [_decided(creation, decision) for (_, creation), decision in zip(going, decisions, strict=True)]
+    answers.update((place, Created(sale.planned)) for (place, _), sale in zip(going, stored, strict=True))
     await _store(conn, stored)
     return [answers[place] for place in range(len(creations))]
+
+
+async def sell_plain(conn: Connection, creations: Sequence[Creation]) -> list[Created | None]:
+    """Plain sales in one statement, which is a transaction by itself. None: left out, nothing was written for it.
+
+    Left out is what stands already, whose address has no room left, or whose work failed lately: `create_group` looks
+    at it closely. Room is soft, as there.
+    """
+    if not all(creation.is_plain for creation in creations):
+        raise ValueError("a gate decides on one of these, or something goes with it")
+    decided = [_decided(creation, decide_without_identity(creation.asked_sats)) for creation in creations]
+    cap = max(creation.limits.open_per_address for creation in creations)
+    sold = {row["id"] for row in await conn.fetch(_groups.sell, *_sale_columns(decided), cap)}
+    return [Created(sale.planned) if sale.creation.job.id in sold else None for sale in decided]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A sale as it is stored. `planned` None: nothing is to be paid."""
+
+    creation: Creation
+    decision: Decision
+    planned: PlannedInvoice | None
+
+
+def _decided(creation: Creation, decision: Decision) -> Decided:
+    planned = None
+    if decision.charge_sats:
+        planned = plan_invoice(decision.charge_sats, creation.job.memo, creation.limits.expiry_s)
+    return Decided(creation, decision, planned)
 
 
 async def _find_late(conn: Connection, creations: Sequence[Creation], answers: dict[int, Sale]) -> None:
@@ -227,18 +258,31 @@ async def _decide(conn: Connection, creations: Sequence[Creation], rules: Rules)
     return [decide_without_identity(c.asked_sats) if c.ask is None else next(decided) for c in creations]
 
 
-async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, PlannedInvoice | None]]) -> None:
+async def _store(conn: Connection, stored: Sequence[Decided]) -> None:
     if not stored:
         return
-    jobs = [creation.job for creation, _, _ in stored]
-    shares = [_share(creation, decision) for creation, decision, _ in stored]
-    invoices = [(c.job.id, c.job.client_address, invoice, c.purpose) for c, _, invoice in stored if invoice]
-    await conn.execute(
-        _q.insert_sales,
+    await conn.fetch(_groups.sell, *_sale_columns(stored), None)
+    evaluations = [sale for sale in stored if sale.creation.purpose is Purpose.EVALUATION]
+    await _store_evaluations(conn, evaluations)
+    for sale in stored:
+        if sale.decision.charge_sats == 0:
+            await enqueue(conn, sale.creation.job.id, _STAGES[sale.creation.purpose])
+
+
+def _sale_columns(stored: Sequence[Decided]) -> tuple[list[Any], ...]:
+    """As `sell` takes them, but for its cap. Pure."""
+    jobs = [sale.creation.job for sale in stored]
+    shares = [_share(sale.creation, sale.decision) for sale in stored]
+    invoices = [
+        (sale.creation.job.id, sale.creation.job.client_address, sale.planned, sale.creation.purpose)
+        for sale in stored
+        if sale.planned
+    ]
+    return (
         [job.id for job in jobs],
         [job.work for job in jobs],
         [to_jsonb(job.input) for job in jobs],
-        [_first_state(creation.purpose, decision).value for creation, decision, _ in stored],
+        [_first_state(sale.creation.purpose, sale.decision).value for sale in stored],
         [share.serve.value for share in shares],
         [job.estimate_sats for job in jobs],
         [share.absorb_sats for share in shares],
@@ -249,11 +293,8 @@ async def _store(conn: Connection, stored: Sequence[tuple[Creation, Decision, Pl
         [job.pubkey for job in jobs],
         [job.request_hash if job.pubkey else None for job in jobs],
         *_columns(invoices),
+        [address_subject(job.client_address) for job in jobs],
     )
-    await _store_evaluations(conn, [(c, decision) for c, decision, _ in stored if c.purpose is Purpose.EVALUATION])
-    for creation, decision, _ in stored:
-        if decision.charge_sats == 0:
-            await enqueue(conn, creation.job.id, _STAGES[creation.purpose])
 
 
 _STAGES = {Purpose.WORK: Stage.WORK, Purpose.EVALUATION: Stage.EVALUATION}
@@ -277,14 +318,14 @@ def _share(creation: Creation, decision: Decision) -> Decision:
     return Decision(Serve.GATE, 0, creation.job.estimate_sats, "to_be_evaluated")
 
 
-async def _store_evaluations(conn: Connection, decided: Sequence[tuple[Creation, Decision]]) -> None:
+async def _store_evaluations(conn: Connection, decided: Sequence[Decided]) -> None:
     if decided:
         await conn.execute(
             _evaluation.insert_evaluations,
-            [creation.job.id for creation, _ in decided],
-            [creation.asked_sats for creation, _ in decided],
-            [decision.serve is Serve.FREE for _, decision in decided],
-            [creation.job.estimate_sats for creation, _ in decided],
+            [sale.creation.job.id for sale in decided],
+            [sale.creation.asked_sats for sale in decided],
+            [sale.decision.serve is Serve.FREE for sale in decided],
+            [sale.creation.job.estimate_sats for sale in decided],
         )
 
 

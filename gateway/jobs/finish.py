@@ -16,6 +16,7 @@ from gateway.jobs.settle import held_msat, owe, owe_back
 from ledger import book, grants, sql, transfers
 from ledger.database import Connection, Pool, from_jsonb, to_jsonb
 from ledger.free_tier import Serve
+from ledger.grants import address_subject
 from ledger.money import Rest, rest_of, sats_to_msat
 from ledger.transfers import Transfer
 
@@ -33,6 +34,10 @@ class Run:
     attempt: int
     lost_runs: int
     """Earlier runs that nobody ended: their process died."""
+    held_msat: int = 0
+    """What was held for the job when the run began."""
+    subject: str = ""
+    """The address that bought it, as failures are counted."""
     goes_with_others: bool = False
     """Its buyer pays alone and has no identity: it may end in a group (`finish_group`)."""
 
@@ -46,14 +51,26 @@ async def begin_run(pool: Pool, job_id: str) -> Run | None:
 
 async def begin_runs(conn: Connection, job_ids: Sequence[str]) -> list[Run | None]:
     """As `begin_run`, for a group, in one statement. A job that is named twice has one run: the first has it."""
-    runs = {row["id"]: _run(row) for row in await conn.fetch(_q.next_runs, job_ids)}
+    wanted = list(set(job_ids))
+    rows = await conn.fetch(_q.next_runs, wanted, [transfers.holding(job_id) for job_id in wanted])
+    runs = {row["id"]: _run(row) for row in rows}
     return [runs.pop(job_id, None) for job_id in job_ids]
 
 
 def _run(row: Any) -> Run:
     lost = row["attempt"] - 1 - row["handed_back"]
     alone = row["serve"] == Serve.GATE and row["pubkey"] is None
-    return Run(row["id"], row["work"], from_jsonb(row["input"]), row["estimate_sats"], row["attempt"], lost, alone)
+    return Run(
+        row["id"],
+        row["work"],
+        from_jsonb(row["input"]),
+        row["estimate_sats"],
+        row["attempt"],
+        lost,
+        row["held_msat"],
+        address_subject(row["client_address"]),
+        alone,
+    )
 
 
 async def hand_back(pool: Pool, run: Run) -> None:

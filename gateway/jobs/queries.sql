@@ -1,3 +1,9 @@
+-- name: with_seen
+-- What readers see of a job's own row, and what decides who may: not its input, which may be long.
+    job.id, job.work, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.work_amount_sats, job.token_hash,
+    job.pubkey, job.refund_to, job.refund_to_error, job.result, job.actual_cost_sats, job.absorbed_sats,
+    job.user_charge_sats, job.failure_reason, job.created_at, job.updated_at,
+
 -- name: existing_jobs
 -- Creations that stand already: a repeated group, or a retry of an idempotent request.
 select id, serve, absorb_sats, work_amount_sats from jobs where id = any($1::text[])
@@ -19,20 +25,6 @@ from (
     from work_failures where subject = any($4::text[]) and last_failed_at > now() - interval '1 day'
 ) as failed
 
--- name: insert_sales
--- A group's jobs, and what is to be paid for them as insert_invoices says. What the pool pays for starts at once.
-with sold as (
-    insert into jobs (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
-                      client_address, refund_to, pubkey, request_hash)
-    select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                         $8::bigint[], $9::bytea[], $10::inet[], $11::text[], $12::text[], $13::bytea[])
-    returning id
-)
-insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
-select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
-from unnest($14::bytea[], $15::bytea[], $16::text[], $17::inet[], $18::bigint[], $19::text[], $20::int[], $21::text[])
-    as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose) join sold on sold.id = planned.job_id
-
 -- name: insert_invoices
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.
 insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
@@ -49,7 +41,9 @@ update invoices invoice set
 from unnest($1::bytea[], $2::text[], $3::timestamptz[]) as opened (payment_hash, payment_request, expires_at),
      jobs job left join evaluations evaluation on evaluation.job_id = job.id
 where invoice.payment_hash = opened.payment_hash and job.id = invoice.job_id
-returning job.*, null::jsonb as refunds, null as refund_failure,
+returning
+    -- include: gateway.jobs queries.sql with_seen
+          null::jsonb as refunds, null as refund_failure,
           invoice.payment_request as invoice_request, encode(invoice.payment_hash, 'hex') as invoice_hash,
           invoice.amount_msat as invoice_amount_msat, invoice.expires_at as invoice_expires_at,
           invoice.state as invoice_state, invoice.amount_paid_msat as invoice_paid_msat,
@@ -89,7 +83,8 @@ where job.id = $1 and job.state in ('awaiting_work_payment', 'awaiting_eval_paym
 
 -- name: jobs
 -- Everything that readers of jobs see, in one statement.
-select job.*,
+select
+    -- include: gateway.jobs queries.sql with_seen
        (select jsonb_agg(jsonb_build_array(refund.state, refund.amount_sats)) from refunds refund
         where refund.job_id = job.id) as refunds,
        (select case when attempt.state <> 'frozen' then attempt.failure_reason end
@@ -137,7 +132,8 @@ where refund.job_id = $1 order by refund.created_at, refund.id
 
 -- name: invoices_of_hashes
 -- Which job or session an invoice belongs to, before anything is locked (locks go job first).
-select invoice.payment_hash, invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, job.serve
+select invoice.payment_hash, invoice.job_id, invoice.session_id, invoice.state, invoice.purpose, invoice.amount_msat,
+       job.serve, job.state as job_state
 from invoices invoice left join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = any($1::bytea[])
 
@@ -146,40 +142,12 @@ select id, state, serve, estimate_sats, absorb_sats, work_amount_sats, attempt, 
        pubkey, request_hash, client_address
 from jobs where id = $1 for no key update
 
--- name: lock_jobs
--- As lock_job, for a group; locked in the order of their ids.
-select id, state, attempt, pubkey, client_address from jobs where id = any($1::text[]) order by id for no key update
-
 -- name: lock_job_of_invoice
 -- Whoever writes an invoice locks its job first; the invoice itself is guarded by settle_invoice.
 select job.id, job.state, job.serve, job.estimate_sats, job.absorb_sats, job.pubkey, job.request_hash,
        job.client_address, invoice.amount_msat, invoice.purpose
 from invoices invoice join jobs job on job.id = invoice.job_id
 where invoice.payment_hash = $1 for no key update of job
-
--- name: settle_invoices
--- As lock_job_of_invoice and settle_invoice, for a group in one statement: jobs are locked in the order of their ids
--- before anything is written. `recorded`: this settlement did not stand in the books before.
-with locked as materialized (
-    select invoice.payment_hash, invoice.amount_msat, invoice.purpose, job.id, job.state, job.serve
-    from invoices invoice join jobs job on job.id = invoice.job_id
-    where invoice.payment_hash = any($1::bytea[]) order by job.id for no key update of job
-), recorded as (
-    update invoices invoice set state = 'settled', amount_paid_msat = settled.paid_msat,
-        settle_index = settled.settle_index, settled_at = settled.at,
-        payment_request = coalesce(invoice.payment_request, settled.payment_request),
-        expires_at = coalesce(invoice.expires_at, settled.expires_at), updated_at = now()
-    from unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::timestamptz[])
-        as settled (payment_hash, paid_msat, settle_index, at, payment_request, expires_at) join locked using (payment_hash)
-    where invoice.payment_hash = settled.payment_hash and invoice.state <> 'settled'
-      and (select count(*) from locked) >= 0
-    returning invoice.payment_hash
-)
-select locked.*, recorded.payment_hash is not null as recorded from locked left join recorded using (payment_hash)
-
--- name: start_works
-update jobs set state = 'executing', updated_at = now()
-where id = any($1::text[]) and state = 'awaiting_work_payment'
 
 -- name: settle_invoice
 -- Guarded: only one settlement of a hash is ever recorded.
@@ -203,10 +171,16 @@ insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
 
 -- name: next_runs
 -- Each run of the worker has a number of its own; results of earlier runs are late from here on. In the order of ids.
-update jobs set attempt = attempt + 1, updated_at = now()
-from (select id from jobs where id = any($1::text[]) and state = 'executing' order by id for no key update) as due
+-- Nobody is told, so updated_at stays. Also what is held for the job ($2: where), and whose work it is.
+update jobs set attempt = attempt + 1
+from (
+    select id, holding, coalesce(account.balance_msat, 0) as held_msat
+    from jobs join unnest($1::text[], $2::text[]) as wanted (id, holding) using (id)
+    left join accounts account on account.code = holding
+    where state = 'executing' order by id for no key update of jobs
+) as due
 where jobs.id = due.id
-returning jobs.id, work, input, estimate_sats, attempt, handed_back, serve, pubkey
+returning jobs.id, work, input, estimate_sats, attempt, handed_back, serve, pubkey, client_address, held_msat
 
 -- name: hand_back
 update jobs set handed_back = handed_back + 1 where id = $1 and state = 'executing' and attempt = $2
@@ -219,22 +193,6 @@ select coalesce((select balance_msat from accounts where code = $1), 0)
 update jobs set state = 'complete', result = $3, actual_cost_sats = $4, absorbed_sats = $5, user_charge_sats = $6,
     updated_at = now()
 where id = $1 and state = 'executing' and attempt = $2 returning id
-
--- name: complete_jobs
--- As complete_job and insert_refund, for a group that the pool has no part in.
-with done as materialized (
-    select * from unnest($1::text[], $2::int[], $3::jsonb[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[])
-        as done (id, attempt, result, cost_sats, charge_sats, refund_id, refund_cause, refund_sats)
-), ended as (
-    update jobs set state = 'complete', result = done.result, actual_cost_sats = done.cost_sats, absorbed_sats = 0,
-        user_charge_sats = done.charge_sats, updated_at = now()
-    from done where jobs.id = done.id and jobs.state = 'executing' and jobs.attempt = done.attempt
-    returning jobs.id
-), owed as (
-    insert into refunds (id, job_id, cause, amount_sats)
-    select refund_id, id, refund_cause, refund_sats from done join ended using (id) where refund_sats > 0
-)
-select count(*) from ended
 
 -- name: fail_job
 update jobs set state = 'failed', failure_reason = $3, absorbed_sats = 0, user_charge_sats = 0, updated_at = now()

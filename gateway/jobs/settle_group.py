@@ -1,102 +1,107 @@
-"""Settlements of what most jobs are: work that its buyer pays alone. A group of them is one transaction.
+"""Settlements of what most jobs are: work that its buyer pays alone, once and in time. A group is one statement.
 
-What the pool has a part in, evaluations, sessions and donations are booked one by one (`settle`), each in the order of
-its own locks.
+Everything else (the pool has a part in it, it is late, paid twice, an evaluation, a session's, a donation) is booked
+one by one (`settle`). The statement looks again under its locks, and leaves out what has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import asyncpg
 
 from gateway.jobs.decisions import Begin, JobState, Purpose, Stage, on_settlement
-from gateway.jobs.settle import Settlement, owe_back
 from gateway.jobs.view import Row
-from ledger import book, sql, transfers
+from ledger import sql, transfers
 from ledger.database import Connection
 from ledger.free_tier import Serve
-from ledger.money import Rest
 from lightning.types import Invoice, InvoiceState
 
-_q = sql.load("gateway.jobs")
-
-EnqueueAll = Callable[[Connection, Sequence[str], Stage], Awaitable[None]]
-"""Put these jobs' stage into the queue, inside the caller's transaction."""
+_q = sql.load("gateway.jobs", "groups.sql")
 
 
-def goes_with_others(known: Row) -> bool:
-    """Of a row of `invoices_of_hashes`; what it reads never changes once there is an invoice for work. Pure."""
-    return bool(known["purpose"] == Purpose.WORK and known["serve"] == Serve.GATE)
+MOST_REMEMBERED = 50_000
 
 
-async def settle_group(conn: Connection, invoices: Sequence[Invoice], enqueue_all: EnqueueAll) -> list[Settlement]:
-    """Book settlements that LND itself reported, in the caller's transaction; each is idempotent by payment hash.
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What LND itself said of an invoice, and the job whose work begins with it."""
 
-    All are of jobs that go with others. Locks: jobs by id, then invoices, then holdings.
+    invoice: Invoice
+    job_id: str
+
+
+@dataclass(slots=True)
+class PlainInvoices:
+    """Invoices for work that its buyer pays alone, as this process opened them: `(job id, amount)` by payment hash.
+
+    None of that ever changes, so that a settlement need not read it. What is not remembered is read.
     """
-    if any(invoice.state is not InvoiceState.SETTLED or invoice.settled_at is None for invoice in invoices):
+
+    _known: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+
+    def opened(self, payment_hash: bytes, job_id: str, amount_msat: int) -> None:
+        if len(self._known) >= MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[payment_hash] = (job_id, amount_msat)
+
+    def begun_by(self, invoice: Invoice) -> Paid | None:
+        """The settlement that begins a job's work, if the job still waits for it; remembered no longer."""
+        job_id, amount_msat = self._known.pop(invoice.payment_hash, ("", 0))
+        waits = begins(JobState.AWAITING_WORK_PAYMENT, amount_msat, invoice)
+        return Paid(invoice, job_id) if job_id and waits else None
+
+
+def begins(state: JobState, amount_msat: int, invoice: Invoice) -> bool:
+    """Whether the work of a job in that state begins with an invoice for it. Pure."""
+    return on_settlement(Purpose.WORK, state, amount_msat, invoice.amount_paid_msat) == Begin(Stage.WORK)
+
+
+def begun_by(known: Row, invoice: Invoice) -> Paid | None:
+    """Of a row of `invoices_of_hashes`: as `PlainInvoices.begun_by`, as far as that row knows. Pure."""
+    if known["purpose"] != Purpose.WORK or known["serve"] != Serve.GATE:
+        return None
+    waits = begins(JobState(known["job_state"]), known["amount_msat"], invoice)
+    return Paid(invoice, known["job_id"]) if waits else None
+
+
+async def settle_group(conn: Connection, paid: Sequence[Paid]) -> list[bool]:
+    """Book settlements in one statement, which is a transaction by itself; each is idempotent by payment hash.
+
+    False: left out, nothing was written for it. One of each job. Locks: jobs by id, then invoices, then holdings.
+    """
+    if any(one.invoice.state is not InvoiceState.SETTLED or one.invoice.settled_at is None for one in paid):
         raise ValueError("only an invoice that LND says is settled can be booked")
-    jobs = {bytes(row["payment_hash"]): row for row in await _record(conn, invoices)}
-    if any(not goes_with_others(row) for row in jobs.values()):
-        raise ValueError("the pool has a part in one of these")
-    begun, owed, answers = _decide(jobs, invoices)
-    await _post(conn, jobs, [*begun, *(invoice for invoice, _ in owed)])
-    if begun:
-        job_ids = [jobs[invoice.payment_hash]["id"] for invoice in begun]
-        await conn.execute(_q.start_works, job_ids)
-        await enqueue_all(conn, job_ids, Stage.WORK)
-    for invoice, rest in owed:
-        await owe_back(conn, jobs[invoice.payment_hash]["id"], f"late:{invoice.payment_hash.hex()}", rest)
+    of_jobs = {one.job_id: one.invoice for one in reversed(paid)}
+    begun = {bytes(row["payment_hash"]) for row in await _begin(conn, of_jobs)} if of_jobs else set()
+    answers = []
+    for one in paid:
+        answers.append(one.invoice.payment_hash in begun)
+        begun.discard(one.invoice.payment_hash)
     return answers
 
 
-async def _record(conn: Connection, invoices: Sequence[Invoice]) -> list[Any]:
-    """Guarded: the jobs of these, locked, each with whether its settlement was `recorded` now."""
-    invoices = sorted(invoices, key=lambda invoice: invoice.payment_hash)
+async def _begin(conn: Connection, of_jobs: dict[str, Invoice]) -> list[asyncpg.Record]:
+    invoices = sorted(of_jobs.values(), key=lambda invoice: invoice.payment_hash)
+    booked = chain.from_iterable(
+        ((invoice.payment_hash, transfer) for transfer in _settlement(job_id, invoice))
+        for job_id, invoice in of_jobs.items()
+    )
+    hashes, posted = zip(*booked, strict=True)
     return await conn.fetch(
-        _q.settle_invoices,
+        _q.begin_works,
         [invoice.payment_hash for invoice in invoices],
         [invoice.amount_paid_msat for invoice in invoices],
         [invoice.settle_index for invoice in invoices],
         [invoice.settled_at for invoice in invoices],
         [invoice.payment_request for invoice in invoices],
         [invoice.expires_at for invoice in invoices],
+        hashes,
+        *transfers.columns(posted),
     )
 
 
-def _decide(
-    jobs: Mapping[bytes, Any], invoices: Sequence[Invoice]
-) -> tuple[list[Invoice], list[tuple[Invoice, Rest]], list[Settlement]]:
-    """`(what begins its job's work, what is owed back, an answer for each)`. One job begins once. Pure."""
-    states = {row["id"]: JobState(row["state"]) for row in jobs.values()}
-    begun: list[Invoice] = []
-    owed: list[tuple[Invoice, Rest]] = []
-    answers: list[Settlement] = []
-    new = {payment_hash for payment_hash, job in jobs.items() if job["recorded"]}
-    for invoice in invoices:
-        job = jobs.get(invoice.payment_hash)
-        if job is None or invoice.payment_hash not in new:
-            answers.append(Settlement.UNKNOWN_INVOICE if job is None else Settlement.REPEATED)
-            continue
-        new.discard(invoice.payment_hash)
-        decision = on_settlement(Purpose.WORK, states[job["id"]], job["amount_msat"], invoice.amount_paid_msat)
-        if isinstance(decision, Begin):
-            states[job["id"]] = JobState.EXECUTING
-            begun.append(invoice)
-            answers.append(Settlement.STARTED)
-        else:
-            owed.append((invoice, decision))
-            answers.append(Settlement.OWED_BACK)
-    return begun, owed, answers
-
-
-async def _post(conn: Connection, jobs: Mapping[bytes, Any], settled: Sequence[Invoice]) -> None:
-    if not settled:
-        return
-    holdings = [transfers.holding(jobs[invoice.payment_hash]["id"]) for invoice in settled]
-    posted = [
-        transfer
-        for invoice, holding in zip(settled, holdings, strict=True)
-        for transfer in transfers.settlement(invoice.payment_hash.hex(), holding, invoice.amount_paid_msat)
-    ]
-    await book.post(conn, posted, opening=holdings)
+def _settlement(job_id: str, invoice: Invoice) -> tuple[transfers.Transfer, ...]:
+    return transfers.settlement(invoice.payment_hash.hex(), transfers.holding(job_id), invoice.amount_paid_msat)

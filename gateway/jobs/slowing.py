@@ -56,15 +56,6 @@ async def count_success(conn: Connection, job: Any) -> None:
         await conn.execute(_q.count_success, *_subjects(job))
 
 
-async def count_successes(conn: Connection, jobs: Sequence[Any]) -> None:
-    """As `count_success`, for a group: locked together, in the same order."""
-    subjects = {pair for job in jobs for pair in zip(*_subjects(job), strict=True)}
-    kinds, names = zip(*sorted(subjects), strict=True)
-    if await conn.fetch(_q.lock_failures, kinds, names):
-        for job in jobs:
-            await conn.execute(_q.count_success, *_subjects(job))
-
-
 def _subjects(job: Any) -> tuple[list[str], list[str]]:
     kinds, subjects = ["address"], [address_subject(job["client_address"])]
     if job["pubkey"] is not None:

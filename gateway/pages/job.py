@@ -71,7 +71,7 @@ async def fragment(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
-    return await stream_job(request, gateway, await require_job(gateway, request, cookie=COOKIE))
+    return await stream_job(request, gateway, cookie=COOKIE)
 
 
 async def result(request: web.Request) -> web.Response:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from gateway.refunds.attempt import Attempt
-from gateway.refunds.owner import lock_owners
-from ledger import book, sql, transfers
+from ledger import sql, transfers
 from ledger.database import Connection
 from ledger.money import sats_to_msat
 
@@ -26,19 +24,26 @@ class Arrived:
 
 
 async def record_arrived(conn: Connection, arrived: Sequence[Arrived]) -> list[bool]:
-    """A group's payments, in the caller's transaction: attempts and refunds are paid, the book has both.
+    """A group's payments, in one statement, which is a transaction by itself: attempts, refunds and the book.
 
     False: its lease was lost, whoever has it now records it.
     """
-    await lock_owners(conn, [one.attempt.row["job_id"] for one in arrived])
+    booked = [(one, transfer) for one in arrived for transfer in _refund_paid(one)]
     paid = await conn.fetch(
         _q.record_paid,
         [one.attempt.id for one in arrived],
         [one.owner for one in arrived],
         [one.preimage for one in arrived],
         [one.fee_msat for one in arrived],
+        [one.attempt.row["job_id"] for one in arrived],
+        [one.attempt.id for one, _ in booked],
+        [one.owner for one, _ in booked],
+        *transfers.columns([transfer for _, transfer in booked]),
     )
-    booked = [transfers.refund_paid(row["id"], sats_to_msat(row["amount_sats"]), row["fee_msat"]) for row in paid]
-    await book.post(conn, list(chain.from_iterable(booked)))
     won = {(row["id"], row["owner"]) for row in paid}
     return [(one.attempt.id, one.owner) in won for one in arrived]
+
+
+def _refund_paid(one: Arrived) -> tuple[transfers.Transfer, ...]:
+    """An attempt's amount never changes. Pure."""
+    return transfers.refund_paid(one.attempt.id, sats_to_msat(one.attempt.row["amount_sats"]), one.fee_msat)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_f
 from gateway.refunds.lnurl import is_address
 from gateway.refunds.owner import lock_owner
 from ledger import sql
-from ledger.database import Connection, Pool
+from ledger.database import Connection, Pool, from_jsonb
 
 _q = sql.load("gateway.refunds")
 
@@ -79,12 +80,11 @@ async def _claim(
     if from_file and job["refund_to"] != destination.text:
         raise Problem(problems.REFUND_IN_PROGRESS, "Another destination was given meanwhile.")
     request = destination.request
-    claimant = await conn.fetchval(_q.claimant_of_hash, request.payment_hash)
-    last = await _last_attempt(conn, job_id, ends_waiting=claimant is None and not from_file)
-    pending = await conn.fetch(_q.lock_pending, job_id)
-    if claimant == job_id and not pending:
+    facts = await _facts(conn, job_id, request.payment_hash, ends_waiting=not from_file)
+    pending, last = facts.pending, facts.last
+    if facts.claimant == job_id and not pending:
         return Claimed.ALREADY
-    if claimant is not None:
+    if facts.claimant is not None:
         raise Problem(problems.DESTINATION_USED, "Make a new invoice and give that. Your refund waits.")
     if not pending and using_up is not None:
         raise Problem(
@@ -94,26 +94,40 @@ async def _claim(
         return await _keep(conn, job["has_ended"], job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
-    taken = [row for row in pending if destination.refund_ids is None or row["id"] in destination.refund_ids]
+    taken = {id: sats for id, sats in pending if destination.refund_ids is None or id in destination.refund_ids}
     refuse_changed(destination, len(taken))
-    owed_sats = sum(row["amount_sats"] for row in taken)
+    owed_sats = sum(taken.values())
     refuse_below_minimum(owed_sats, min_sats)
     refuse_amount(request, owed_sats)
     if using_up is not None:
         await using_up(conn)
-    await _pin(conn, job_id, destination, owed_sats, [row["id"] for row in taken], fee_limit)
+    await _pin(conn, job_id, destination, owed_sats, list(taken), fee_limit)
     return Claimed.STARTED
 
 
-async def _last_attempt(conn: Connection, job_id: str, *, ends_waiting: bool) -> asyncpg.Record | None:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a claim decides on, under its owner's lock."""
+
+    claimant: str | None
+    """Whose attempt has the invoice's payment hash, which belongs to one for ever."""
+    last: asyncpg.Record | None
+    """The owner's newest attempt."""
+    pending: list[tuple[str, int]]
+    """Refunds that wait, `(id, sats)`; locked."""
+
+
+async def _facts(conn: Connection, job_id: str, payment_hash: bytes, *, ends_waiting: bool) -> Facts:
     """`ends_waiting`: an attempt that only waits for its next send fails finally, and its refunds are pending again."""
-    last = await conn.fetchrow(_q.last_attempt, job_id)
-    if last is None or not last["between_sends"] or not ends_waiting:
-        return last
-    if not await conn.fetchval(_q.give_way, last["id"], GAVE_WAY):
-        return last
-    await conn.execute(_q.refunds_pending_again, last["id"])
-    return await conn.fetchrow(_q.last_attempt, job_id)
+    row = await conn.fetchrow(_q.claim_facts, job_id, payment_hash)
+    if row is None:
+        raise RuntimeError("a claim's facts are one row")
+    last = row if row["id"] is not None else None
+    gives_way = last is not None and last["between_sends"] and ends_waiting and row["claimant"] is None
+    if gives_way and await conn.fetchval(_q.give_way, row["id"], GAVE_WAY):
+        await conn.execute(_q.refunds_pending_again, row["id"])
+        return await _facts(conn, job_id, payment_hash, ends_waiting=False)
+    return Facts(row["claimant"], last, from_jsonb(row["pending"]) or [])
 
 
 def refuse_changed(destination: Destination, still_pending: int) -> None:

@@ -78,7 +78,7 @@ class RefundExecutor:
             return await count_sends(conn, sends, self.in_flight_cap_sats, self.lease_s)
 
         self._sends = Groups(self.pool, count)
-        self._arrivals = Groups(self.pool, record_arrived)
+        self._arrivals = Groups(self.pool, record_arrived, one_statement=True)
 
     async def run(self) -> None:
         """Until cancelled. Cancellation in the middle is safe: the lease ends, and the look-up decides."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ledger import sql
@@ -14,8 +13,3 @@ _q = sql.load("gateway.refunds")
 async def lock_owner(conn: Connection, owner_id: str) -> Any | None:
     """`id, state, has_ended`, locked before its refunds; None: there is no such owner."""
     return await conn.fetchrow(_q.lock_job, owner_id) or await conn.fetchrow(_q.lock_session, owner_id)
-
-
-async def lock_owners(conn: Connection, owner_ids: Sequence[str]) -> None:
-    """As `lock_owner`, for a group: jobs, then sessions, each in the order of their ids."""
-    await conn.execute(_q.lock_owners, owner_ids)

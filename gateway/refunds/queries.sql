@@ -6,23 +6,26 @@ from jobs where id = $1 for no key update
 -- name: lock_session
 select id, state, refund_to, state in ('closed', 'expired') as has_ended from sessions where id = $1 for no key update
 
--- name: lock_owners
-with job as materialized (
-    select id from jobs where id = any($1::text[]) order by id for no key update
-), session as materialized (
-    select id from sessions where id = any($1::text[]) and (select count(*) from job) >= 0 order by id for no key update
-)
-select count(*) from session
-
 -- name: last_attempt
 -- Between sends: the node told how each of them ended, and the next is not due yet.
 select id, state, coalesce(lease_until > now(), false) as leased,
        state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
 from refund_attempts where job_id = $1 order by created_at desc limit 1
 
--- name: claimant_of_hash
--- One payment hash belongs to one attempt, for ever.
-select job_id from refund_attempts where payment_hash = $1
+-- name: claim_facts
+-- Under the owner's lock: who has this payment hash (it belongs to one attempt, for ever), how the newest attempt stands (its
+-- columns as in last_attempt), and what is pending, locked.
+with pending as materialized (
+    select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
+), last as (
+    select id, state, coalesce(lease_until > now(), false) as leased,
+           state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
+    from refund_attempts where job_id = $1 order by created_at desc limit 1
+)
+select (select job_id from refund_attempts where payment_hash = $2) as claimant,
+       (select jsonb_agg(jsonb_build_array(id, amount_sats) order by id) from pending) as pending,
+       last.id, last.state, last.leased, last.between_sends
+from (select) as one left join last on true
 
 -- name: lock_pending
 select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
@@ -148,21 +151,40 @@ update refund_attempts set failed_sends = failed_sends + 1, last_failed_index = 
 where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < sends and last_failed_index < $3
 
 -- name: record_paid
--- Attempts, their refunds, and a word to whoever watches their owners; under the owners' locks. Answers those that won.
-with paid as (
+-- Attempts, their refunds, and a word to whoever watches their owners, in one statement: owners are locked first ($5, jobs,
+-- then sessions, each by id). What is to be posted for each that won ($6 to $12) is posted whole or the statement fails.
+-- Answers those that won.
+with job_first as materialized (
+    select id from jobs where id = any($5::text[]) order by id for no key update
+), session_next as materialized (
+    select id from sessions where id = any($5::text[]) and (select count(*) from job_first) >= 0
+    order by id for no key update
+), paid as (
     update refund_attempts attempt set state = 'paid', preimage = ended.preimage, fee_msat = ended.fee_msat,
         finished_at = now(), lease_owner = null, lease_until = null
     from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as ended (id, owner, preimage, fee_msat)
     where attempt.id = ended.id and attempt.lease_owner = ended.owner and attempt.state = 'unfinished'
-    returning attempt.id, ended.owner, attempt.job_id, attempt.amount_sats, attempt.fee_msat
+      and (select count(*) from session_next) >= 0
+    returning attempt.id, ended.owner, attempt.job_id
 ), refund as (
     update refunds set state = 'paid', updated_at = now() from paid where attempt_id = paid.id and state = 'paying'
 ), job as (
     update jobs set updated_at = now() from paid where jobs.id = paid.job_id
 ), session as (
     update sessions set updated_at = now() from paid where sessions.id = paid.job_id
-)
-select id, owner, amount_sats, fee_msat from paid
+), wanted as materialized (
+    select cause_kind, cause_id, debit, credit, amount_msat
+    from unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[])
+        as transfer (attempt_id, owner, cause_kind, cause_id, debit, credit, amount_msat)
+    join paid on paid.id = transfer.attempt_id and paid.owner = transfer.owner
+), limits as (
+    select null::text as code, 0 as place where false
+), opening as (
+    select null::text as code where false
+),
+-- include: ledger book.sql with_posting
+select id, owner from paid
+where must_hold('a refund that arrived is booked whole', (select count(*) from posted) = (select count(*) from wanted))
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import aiohttp
 
+from gateway import problems
+from gateway.problems import Problem
 from gateway.settlement.event import SettledEvent
+from ledger.database import DATABASE_AWAY
+from lightning.types import NodeUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +36,14 @@ class Refused:
     why: str
 
 
+class Sender(Protocol):
+    """Takes an event to the webhook and answers what became of it."""
+
+    async def once(self, event: SettledEvent) -> Delivered | Refused: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Sender:
+class HttpSender:
     """Posts to the webhook. At most `slots` requests at once; an event that waits for its next try holds none."""
 
     session: aiohttp.ClientSession
@@ -59,15 +71,44 @@ class Sender:
             return Delivered()
         return Refused(f"HTTP {response.status} {code}".strip())
 
-    async def persistently(self, event: SettledEvent) -> Delivered | Refused:
-        """With backoff; Refused when it kept failing and is to be parked."""
-        outcome: Delivered | Refused = Refused("not tried")
-        for delay_s in (*BACKOFF_S, None):
-            outcome = await self.once(event)
-            if isinstance(outcome, Delivered) or delay_s is None:
-                break
-            await asyncio.sleep(delay_s)
-        return outcome
+
+@dataclass(frozen=True, slots=True)
+class InsideSender:
+    """To the webhook of its own process, without the way over HTTP: the same bytes, signature and refusals.
+
+    `receive` is what the webhook does with a body and its headers.
+    """
+
+    receive: Callable[[bytes, Mapping[str, str]], Awaitable[None]]
+    secret: str
+    slots: asyncio.Semaphore
+
+    async def once(self, event: SettledEvent) -> Delivered | Refused:
+        """As `HttpSender.once`; what falls in there is a refusal, and holds up no other event."""
+        async with self.slots:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    await self.receive(event.body.encode(), event.signed_headers(self.secret, datetime.now(UTC)))
+            except Problem as refusal:
+                unknown = refusal.type is problems.UNKNOWN_INVOICE
+                return Delivered() if unknown else Refused(f"{refusal.type.status} {refusal.type.code}")
+            except (NodeUnavailable, *DATABASE_AWAY) as error:
+                return Refused(f"{type(error).__name__}: {error}")
+            except Exception as error:
+                log.exception("a fault of ours at a settlement")
+                return Refused(f"{type(error).__name__}: {error}")
+        return Delivered()
+
+
+async def persistently(sender: Sender, event: SettledEvent) -> Delivered | Refused:
+    """With backoff; Refused when it kept failing and is to be parked."""
+    outcome: Delivered | Refused = Refused("not tried")
+    for delay_s in (*BACKOFF_S, None):
+        outcome = await sender.once(event)
+        if isinstance(outcome, Delivered) or delay_s is None:
+            break
+        await asyncio.sleep(delay_s)
+    return outcome
 
 
 async def _problem_code(response: aiohttp.ClientResponse) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from gateway.metrics import Metrics
 from gateway.settlement.cursor import Cursor
-from gateway.settlement.deliver import Delivered, Sender
+from gateway.settlement.deliver import Delivered, Sender, persistently
 from gateway.settlement.event import SettledEvent, settled_event
+from gateway.settlement.heard import Heard
 from ledger import sql
 from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 from lightning.node import InvoiceReader
@@ -33,13 +34,17 @@ MAX_RECONNECT_S = 5.0
 
 @dataclass(slots=True)
 class Watcher:
-    """`on_connect` is called at each (re)connection to LND: time to look up what the stream may have missed."""
+    """`on_connect` is called at each (re)connection to LND: time to look up what the stream may have missed.
+
+    `heard` is told what the stream says, for a webhook in the same process.
+    """
 
     pool: Pool
     node: InvoiceReader
     sender: Sender
     metrics: Metrics
     on_connect: Callable[[], None]
+    heard: Heard = field(default_factory=Heard)
     _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -125,8 +130,12 @@ class Watcher:
 
     async def _deliver(self, node_pubkey: str, cursor: Cursor, invoice: Invoice) -> None:
         event = settled_event(invoice)
-        with self.metrics.settle_delay.time():
-            outcome = await self.sender.persistently(event)
+        self.heard.keep(invoice)
+        try:
+            with self.metrics.settle_delay.time():
+                outcome = await persistently(self.sender, event)
+        finally:
+            self.heard.forget(invoice.payment_hash)
         if not isinstance(outcome, Delivered):
             log.error(
                 "ALARM: a settlement's webhook keeps failing, parked: %s",

@@ -9,6 +9,7 @@ import asyncpg
 
 from gateway.execution.queue import HandBack, enqueue, run_queue
 from gateway.jobs.decisions import Stage
+from ledger import sql
 from ledger.database import Pool
 
 
@@ -118,4 +119,45 @@ async def test_the_queue_lives_through_lost_connections(pool: Pool, dsn: str) ->
     await work_until(pool, handle, stop)
     await adding
     assert ended == ["first", "second"]
+    assert await status(pool) == []
+
+
+async def test_a_task_of_our_own_statement_is_one_of_the_library(pool: Pool) -> None:
+    """Row for row in the queue and its log; a task that is there already is not made again."""
+    statement = "with begun as (select unnest($1::text[]) as id), " + sql.load("gateway.execution").with_tasks
+    await put(pool, "a" * 22)
+    await pool.execute(f"{statement} select from begun", ["a" * 22, "b" * 22])
+    rows = await pool.fetch("select * from pgqueuer order by id")
+    times = {"created", "updated", "heartbeat", "execute_after"}
+    named = [{k: v for k, v in row.items() if k not in times | {"id", "payload", "dedupe_key"}} for row in rows]
+    assert named[0] == named[1]
+    assert (
+        [row["payload"].decode() for row in rows]
+        == [row["dedupe_key"] for row in rows]
+        == [
+            f"job:{'a' * 22}",
+            f"job:{'b' * 22}",
+        ]
+    )
+    assert await pool.fetchval("select bool_and(execute_after = created) from pgqueuer")
+    logged = await pool.fetch("select job_id, status, priority, entrypoint, aggregated from pgqueuer_log order by id")
+    assert [row["job_id"] for row in logged] == [row["id"] for row in rows]
+    assert tuple(logged[0])[1:] == tuple(logged[1])[1:]
+
+
+async def test_one_more_than_a_batch_and_one_more_later(pool: Pool) -> None:
+    """The queue looks less often than its library would; nothing is left lying for that."""
+    stop, seen = asyncio.Event(), []
+
+    async def handle(job_id: str) -> None:
+        seen.append(job_id)
+        if len(seen) == 1:
+            await put(pool, "later")
+        if len(seen) == 32:
+            stop.set()
+
+    for n in range(31):
+        await put(pool, f"{n}")
+    await work_until(pool, handle, stop)
+    assert sorted(seen) == sorted([*(f"{n}" for n in range(31)), "later"])
     assert await status(pool) == []

@@ -10,16 +10,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from gateway.metrics import Metrics
 from gateway.refunds.arrivals import Arrived, record_arrived
 from gateway.refunds.attempt import Attempt
 from gateway.refunds.executor import RefundExecutor
-from gateway.refunds.owner import lock_owners
-from ledger import sql
+from ledger import book, sql
 from ledger.database import Pool
 from ledger.groups import Groups
+from ledger.money import Msat
+from ledger.transfers import Transfer
 from lightning.node import Node
 from tests.debts import job_name, owe
 from tests.waiting import until_somebody_waits
@@ -92,14 +94,14 @@ async def test_a_commit_of_unknown_outcome_is_not_booked_twice(pool: Pool, sent:
     lost: list[int] = []
 
     class Breaking(Groups[Arrived, bool]):
-        async def _once(self, asks: Sequence[Arrived]) -> list[bool]:
-            answers = await super()._once(asks)
+        async def _apply_to(self, asks: Sequence[Arrived]) -> list[bool]:
+            answers = await super()._apply_to(asks)
             if not lost:
                 lost.append(len(asks))
                 raise ConnectionError("the answer to COMMIT was lost")
             return answers
 
-    arrivals = Breaking(pool, record_arrived)
+    arrivals = Breaking(pool, record_arrived, one_statement=True)
     await asyncio.gather(*(arrivals.submit(one) for one in sent))
     assert lost
     assert set((await standing(pool)).values()) == {("paid", "paid")}
@@ -118,14 +120,40 @@ async def test_an_arrival_waits_for_its_job(pool: Pool, sent: list[Arrived]) -> 
 
 
 async def test_owners_are_locked_by_their_ids(pool: Pool, sent: list[Arrived]) -> None:
-    async def locked() -> None:
-        async with pool.acquire() as conn, conn.transaction():
-            await lock_owners(conn, JOBS[::-1])
+    async def recorded() -> list[bool]:
+        async with pool.acquire() as conn:
+            return await record_arrived(conn, sent[::-1])
 
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("select from jobs where id = $1 for no key update", JOBS[1])
-        waiting = asyncio.create_task(locked())
+        waiting = asyncio.create_task(recorded())
         await until_somebody_waits(pool)
         free = "select id from jobs order by id for no key update skip locked"
         assert [row["id"] for row in await pool.fetch(free)] == JOBS[2:]
-    await waiting
+    assert await waiting == [True] * len(JOBS)
+
+
+async def test_an_attempt_that_ended_while_its_arrival_waited_is_not_paid(pool: Pool, sent: list[Arrived]) -> None:
+    """The statement's snapshot is older than its locks: it looks at the attempt as it is now."""
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("select from jobs where id = $1 for no key update", JOBS[2])
+        recording = asyncio.create_task(executor(pool)._arrivals.submit(sent[2]))
+        await until_somebody_waits(pool)
+        assert await conn.fetchval(_q.record_failed, JOBS[2], "me", "no route") == JOBS[2]
+        await conn.execute(_q.refunds_pending_again, JOBS[2])
+    assert await recording is False
+    assert await pool.fetchval("select state from refunds where job_id = $1", JOBS[2]) == "pending"
+    assert await pool.fetchval("select count(*) from transfers where cause_kind = 'refund_paid'") == 0
+
+
+async def test_an_arrival_that_can_not_be_booked_whole_is_not_recorded_either(pool: Pool, sent: list[Arrived]) -> None:
+    there = Transfer("refund_paid", JOBS[2], "capital", "pool", Msat(1))
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        assert await book.post(conn, [there]) == [there]
+        with pytest.raises(asyncpg.CheckViolationError, match="booked whole"):
+            async with conn.transaction():
+                await record_arrived(conn, sent)
+        await transaction.rollback()
+    assert set((await standing(pool)).values()) == {("unfinished", "paying")}

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from gateway.metrics import Metrics
+from gateway.refunds.arrivals import Arrived, record_arrived
 from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import claim
 from gateway.refunds.executor import RefundExecutor
@@ -46,15 +47,9 @@ async def end(pool: Pool, number: int, state: str, fee_msat: int = 0) -> None:
         await pool.execute(_q.refunds_pending_again, attempt_id)
         return
     await pool.execute("update refund_attempts set payment_hash = $2 where id = $1", attempt_id, sha(sha(name)))
-    await pool.execute(_q.record_paid, [attempt_id], ["me"], [sha(name)], [fee_msat])
-    await pool.execute(_q.refunds_paid, attempt_id)
-    await pool.execute(
-        "insert into transfers (cause_kind, cause_id, debit, credit, amount_msat)"
-        " values ('refund_paid', $1, 'refunds_payable', 'node', 20000),"
-        " ('routing_fee', $1, 'routing_fees', 'node', $2)",
-        attempt_id,
-        fee_msat,
-    )
+    attempt = Attempt(await pool.fetchrow("select * from refund_attempts where id = $1", attempt_id))
+    async with pool.acquire() as conn:
+        assert await record_arrived(conn, [Arrived(attempt, "me", sha(name), fee_msat)]) == [True]
 
 
 def sha(value: str | bytes) -> bytes:

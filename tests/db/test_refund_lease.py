@@ -11,6 +11,8 @@ import pytest_asyncio
 
 from gateway import problems
 from gateway.problems import Problem
+from gateway.refunds.arrivals import Arrived, record_arrived
+from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import Claimed, claim
 from gateway.refunds.fees import FeeLimit
 from ledger import sql
@@ -86,7 +88,9 @@ async def test_an_end_is_recorded_only_by_who_holds_the_lease(pool: Pool, attemp
     await lease(pool, "first")
     assert await pool.fetchval(_q.record_failed, attempt, "second", "x") is None
     assert await pool.fetchval(_q.record_frozen, attempt, "second", "x") is None
-    assert await pool.fetch(_q.record_paid, [attempt], ["second"], [b"refund"], [0]) == []
+    leased = Attempt(await pool.fetchrow("select * from refund_attempts where id = $1", attempt))
+    async with pool.acquire() as conn:
+        assert await record_arrived(conn, [Arrived(leased, "second", b"refund", 0)]) == [False]
     with pytest.raises(asyncpg.CheckViolationError):
         await pool.execute("update refund_attempts set state = 'paid', preimage = 'wrong', fee_msat = 0")
 

@@ -32,13 +32,13 @@ from tests.services import WorkService
 
 SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
 """Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
-ALONE = {"settle_group", "complete_group"}
+ALONE = {"plain_sale", "settle_group", "complete_group"}
 """Reached by jobs that their buyers pay alone; in all others the pool has a part."""
 LEGS = {
     "paid": ("settle", "settle_group", "begin_runs"),
     "worked": ("complete", "complete_group", "fail"),
     "sold and paid back": (
-        *("sale", "sale_group", "open_group"),
+        *("sale", "sale_group", "plain_sale", "open_group"),
         *("on_file", "claim", "advance", "send_group", "paid_group"),
     ),
 }

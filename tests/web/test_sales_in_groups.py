@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from gateway.identity import record_event
 from gateway.identity.caller import Caller
 from gateway.ids import new_id
-from gateway.jobs.create import Also, Created, Creation, InvoiceLimits, NewJob, Sale, create_group
+from gateway.jobs.create import Also, Created, Creation, InvoiceLimits, NewJob, Sale, create_group, sell_plain
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
 from ledger.groups import Groups
@@ -62,10 +63,10 @@ async def test_what_was_committed_without_an_answer_is_found_again(pool: Pool) -
 async def test_a_sale_whose_commit_is_unknown_still_answers_its_invoice(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = web.gateway.sales._once
+    once = web.gateway.plain_sales._apply_to
     lost = 0
 
-    async def losing(asks: Sequence[Creation]) -> list[Sale]:
+    async def losing(asks: Sequence[Creation]) -> list[Created | None]:
         nonlocal lost
         answers = await once(asks)
         lost += 1
@@ -73,10 +74,11 @@ async def test_a_sale_whose_commit_is_unknown_still_answers_its_invoice(
             raise ConnectionError("the answer to COMMIT was lost")
         return answers
 
-    monkeypatch.setattr(web.gateway.sales, "_once", losing)
+    monkeypatch.setattr(web.gateway.plain_sales, "_apply_to", losing)
     job = await web.buy("echo", {"cost": 5})
     web.pay(job)
     await web.until(job, state="complete")
+    assert lost == 2, "it was tried again, by itself"
     assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
 
 
@@ -189,3 +191,33 @@ async def test_an_event_that_resumes_a_sale_is_used_up(web: Web) -> None:
     assert await post("first", None) == 401
     assert await post("second", None) == 401
     assert await web.gateway.pool.fetchval("select count(*) from jobs") == 1
+
+
+async def sold(pool: Pool, *creations: Creation) -> list[bool]:
+    async with pool.acquire() as conn:
+        return [sale is not None for sale in await sell_plain(conn, creations)]
+
+
+async def test_plain_sales_leave_out_what_needs_a_closer_look(pool: Pool) -> None:
+    """As many as their address has room for, in the order of the asks; what stands already is not sold again."""
+    first, *more = (creation(new_id()) for _ in range(4))
+    assert await sold(pool, first) == [True]
+    assert await sold(pool, first, more[0]) == [False, True]
+    room_for_three = [replace(c, limits=InvoiceLimits(600, 3)) for c in more[1:]]
+    assert await sold(pool, *room_for_three) == [True, False]
+    elsewhere = replace(more[2].job, client_address=IPv4Interface("127.0.0.2/32"))
+    assert await sold(pool, replace(room_for_three[1], job=elsewhere)) == [True]
+    assert await pool.fetchval("select count(*) from jobs") == await pool.fetchval("select count(*) from invoices") == 4
+
+
+async def test_whose_work_failed_lately_is_looked_at_closely(pool: Pool) -> None:
+    await pool.execute("insert into work_failures (kind, subject, failures) values ('address', '127.0.0.1/32', 1)")
+    assert await sold(pool, creation(new_id())) == [False]
+    await pool.execute("update work_failures set last_failed_at = now() - interval '25 hours'")
+    assert await sold(pool, creation(new_id())) == [True]
+
+
+async def test_what_a_gate_decides_on_is_not_plain(pool: Pool) -> None:
+    bought = creation(new_id())
+    with pytest.raises(ValueError, match="gate"):
+        await sold(pool, replace(bought, job=replace(bought.job, pubkey="a" * 64)))
