@@ -143,6 +143,20 @@ MUTANTS = (
         "tests/db/test_refund_arrivals.py::test_an_arrival_waits_for_its_job",
     ),
     Mutant(
+        "an arrival is booked by a sum of its own",
+        LEASES,
+        "  and must_hold('what is booked is what its attempt was for', is_sum)\n",
+        "",
+        "tests/db/test_refund_arrivals.py::test_what_is_booked_is_what_the_attempt_was_for",
+    ),
+    Mutant(
+        "an arrival is recorded that was booked by halves",
+        LEASES,
+        "must_hold('a refund that arrived is booked whole', (select count(*) from posted) = (select count(*) from wanted))",
+        "true",
+        "tests/db/test_refund_arrivals.py::test_an_arrival_that_can_not_be_booked_whole_is_not_recorded_either",
+    ),
+    Mutant(
         "what a job holds is not looked at again",
         GROUPS,
         " where held.balance_msat = running.held_msat",

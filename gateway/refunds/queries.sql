@@ -152,7 +152,8 @@ where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < s
 
 -- name: record_paid
 -- Attempts, their refunds, and a word to whoever watches their owners, in one statement: owners are locked first ($5, jobs,
--- then sessions, each by id). What is to be posted for each that won ($6 to $12) is posted whole or the statement fails.
+-- then sessions, each by id). What is to be posted for each that won ($6 to $12; made of $13, what its attempt was for) is
+-- posted whole or the statement fails.
 -- Answers those that won.
 with job_first as materialized (
     select id from jobs where id = any($5::text[]) order by id for no key update
@@ -162,10 +163,11 @@ with job_first as materialized (
 ), paid as (
     update refund_attempts attempt set state = 'paid', preimage = ended.preimage, fee_msat = ended.fee_msat,
         finished_at = now(), lease_owner = null, lease_until = null
-    from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as ended (id, owner, preimage, fee_msat)
+    from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $13::bigint[])
+        as ended (id, owner, preimage, fee_msat, sats)
     where attempt.id = ended.id and attempt.lease_owner = ended.owner and attempt.state = 'unfinished'
       and (select count(*) from session_next) >= 0
-    returning attempt.id, ended.owner, attempt.job_id
+    returning attempt.id, ended.owner, attempt.job_id, attempt.amount_sats = ended.sats as is_sum
 ), refund as (
     update refunds set state = 'paid', updated_at = now() from paid where attempt_id = paid.id and state = 'paying'
 ), job as (
@@ -185,6 +187,7 @@ with job_first as materialized (
 -- include: ledger book.sql with_posting
 select id, owner from paid
 where must_hold('a refund that arrived is booked whole', (select count(*) from posted) = (select count(*) from wanted))
+  and must_hold('what is booked is what its attempt was for', is_sum)
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

@@ -157,3 +157,19 @@ async def test_an_arrival_that_can_not_be_booked_whole_is_not_recorded_either(po
                 await record_arrived(conn, sent)
         await transaction.rollback()
     assert set((await standing(pool)).values()) == {("unfinished", "paying")}
+
+
+async def test_what_is_booked_is_what_the_attempt_was_for(pool: Pool, sent: list[Arrived]) -> None:
+    """The executor has its row in memory; the statement compares."""
+    other = replace(sent[0], attempt=Attempt({**sent[0].attempt.row, "amount_sats": 6}))
+    async with pool.acquire() as conn:
+        with pytest.raises(asyncpg.CheckViolationError, match="its attempt was for"):
+            await record_arrived(conn, [other, sent[1]])
+    assert set((await standing(pool)).values()) == {("unfinished", "paying")}
+
+
+async def test_an_arrival_that_stands_twice_in_a_group_is_booked_once(pool: Pool, sent: list[Arrived]) -> None:
+    arrivals = executor(pool)._arrivals
+    answers = await asyncio.gather(*(arrivals.submit(one) for one in [sent[0], sent[0], sent[1]]))
+    assert sorted(answers) == [False, True, True]
+    assert await pool.fetchval("select count(*) from transfers where cause_kind = 'refund_paid'") == 2
