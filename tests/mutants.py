@@ -152,7 +152,8 @@ MUTANTS = (
     Mutant(
         "an arrival is recorded that was booked by halves",
         LEASES,
-        "must_hold('a refund that arrived is booked whole', (select count(*) from posted) = (select count(*) from wanted))",
+        "must_hold('a refund that arrived is booked whole',"
+        " (select count(*) from posted) = (select count(*) from wanted))",
         "true",
         "tests/db/test_refund_arrivals.py::test_an_arrival_that_can_not_be_booked_whole_is_not_recorded_either",
     ),
