@@ -262,12 +262,15 @@ async def cancel(gateway: Gateway, job_id: str) -> JobView:
         return job
     if job.state not in UNPAID:
         raise Problem(problems.JOB_NOT_CANCELABLE, f"It is {job.state.replace('_', ' ')}.")
-    if not await end_unpaid.cancel_at_node(gateway.pool, gateway.node, job_id):
+    is_paid = not await end_unpaid.cancel_at_node(gateway.pool, gateway.node, job_id)
+    if is_paid:
         gateway.sweep_wake.set()
-        raise Problem(problems.JOB_NOT_CANCELABLE, "It was paid just now; the work begins.")
     job = await view_of(gateway, job_id)
-    if job.state in UNPAID:
+    if job.state in UNPAID and not is_paid:
         raise NodeUnavailable("LND did not say that the invoice is cancelled")
+    if job.state != "expired":
+        # LND said so, or it was booked before LND was asked, when no invoice was left to cancel.
+        raise Problem(problems.JOB_NOT_CANCELABLE, "It was paid just now; the work begins.")
     return job
 
 

@@ -140,8 +140,11 @@ async def end_session(gateway: Gateway, session_id: str, text: str | None, desti
     match begun.state_before:
         case SessionState.AWAITING_DEPOSIT:
             await closing.give_up(gateway, session_id)
-            if (await view(gateway, session_id)).state == "awaiting_deposit":
+            state = (await view(gateway, session_id)).state
+            if state == "awaiting_deposit":
                 raise NodeUnavailable("LND did not say that the invoice is cancelled")
+            if state != "expired":
+                raise closing.paid_just_now()  # and booked before LND was asked
         case SessionState.ACTIVE | SessionState.CLOSING:
             await closing.finish(gateway, session_id)
     if text is not None and not begun.on_file:

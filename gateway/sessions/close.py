@@ -63,7 +63,12 @@ async def give_up(gateway: Gateway, session_id: str) -> None:
     """A session whose deposit was not paid: `expired` once LND says CANCELED. Raises Problem, NodeUnavailable."""
     if not await cancel_at_node(gateway.pool, gateway.node, session_id):
         gateway.sweep_wake.set()
-        raise Problem(problems.SESSION_NOT_ACTIVE, "Its deposit was paid just now. Close it again in a moment.")
+        raise paid_just_now()
+
+
+def paid_just_now() -> Problem:
+    """Pure."""
+    return Problem(problems.SESSION_NOT_ACTIVE, "Its deposit was paid just now. Close it again in a moment.")
 
 
 async def finish(gateway: Gateway, session_id: str) -> bool:

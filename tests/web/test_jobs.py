@@ -13,7 +13,10 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from gateway.api.access import client_address
+from gateway.jobs import end_unpaid
 from gateway.jobs.open_invoices import OpenInvoices
+from ledger.database import Pool
+from lightning.node import Node
 from tests.web.conftest import Web
 
 KEY = {"Idempotency-Key": "a-key-of-twenty-characters"}
@@ -214,6 +217,23 @@ async def test_open_invoices_are_capped_per_address(web: Web) -> None:
     assert (status, problem["code"]) == (429, "too_many_open_invoices")
     await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
     await web.buy("echo", {})
+
+
+async def test_a_job_that_is_paid_while_its_cancellation_begins_is_not_cancelled(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Booked before LND is asked: no invoice is left to cancel, which is no cancellation."""
+    job = await web.buy("echo", {})
+    cancel_at_node = end_unpaid.cancel_at_node
+
+    async def paid_first(pool: Pool, node: Node, job_id: str) -> bool:
+        web.pay(job)
+        await web.until(job, state="complete")
+        return await cancel_at_node(pool, node, job_id)
+
+    monkeypatch.setattr(end_unpaid, "cancel_at_node", paid_first)
+    status, problem = await web.call("POST", f"/api/jobs/{job['id']}/cancel", token=job["token"])
+    assert (status, problem["code"]) == (409, "job_not_cancelable")
 
 
 async def test_ways_into_a_job(web: Web) -> None:

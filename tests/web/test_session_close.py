@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.sessions import close as closing
 from gateway.sessions.close import expire_idle
+from ledger.database import Pool
+from lightning.node import Node
 from tests.web.conftest import Web
 from tests.web.free_tier import operator
 from tests.web.test_session_requests import ask, known
@@ -215,6 +218,22 @@ async def test_an_unpaid_session_is_not_given_up_while_the_node_is_away(web: Web
     web.node.come_back()
     web.pay(session)
     await until(web, session, state="active", balanceSats=500)
+
+
+async def test_paid_and_booked_while_it_is_given_up_it_is_active(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No invoice is left to cancel when LND is asked, which is no giving up."""
+    session = await opened(web, 500)
+    cancel_at_node = closing.cancel_at_node
+
+    async def paid_first(pool: Pool, node: Node, session_id: str) -> bool:
+        web.pay(session)
+        await until(web, session, state="active")
+        return await cancel_at_node(pool, node, session_id)
+
+    monkeypatch.setattr(closing, "cancel_at_node", paid_first)
+    status, problem = await close(web, session)
+    assert (status, problem["code"]) == (409, "session_not_active")
+    assert (await current(web, session))["balanceSats"] == 500
 
 
 async def test_paid_just_before_it_is_given_up_it_is_active(web: Web) -> None:
