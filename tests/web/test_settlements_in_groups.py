@@ -25,9 +25,15 @@ from tests.web.test_always_honoured import second_invoice
 
 
 @pytest.fixture
-def more_settings() -> dict[str, Any]:
-    """No sweep: what a test settles unheard is its own to book."""
-    return {"sweep_interval_s": 3600}
+def more_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """No sweep and no reconciliation, at start neither: what a test settles unheard is its own to book."""
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("gateway.serve.reconcile_regularly", never)
+    monkeypatch.setattr("gateway.settlement.sweep.Sweep.run", never)
+    return {}
 
 
 def settled_unheard(web: Web, *payment_hashes: bytes) -> list[Invoice]:
