@@ -28,7 +28,6 @@ POOL_DAY: DayKey = ("pool", "pool")
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def address_subject(address: Address) -> str:
     """One spelling, with its prefix length, however the database's driver hands the address out."""
     return str(ip_interface(str(address)))

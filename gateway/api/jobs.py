@@ -179,10 +179,12 @@ async def buy(
     if planned is None:
         return await view_of(gateway, job_id)
     opened = await create.open_with_others(gateway.openings, gateway.node, planned)
-    if opened.serve == Serve.GATE.value and opened.evaluation is None:
+    if opened.evaluation is not None:
+        # What was answered is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
+        return await view_of(gateway, job_id)
+    if opened.serve == Serve.GATE.value:
         gateway.plain_invoices.opened(planned.payment_hash, job_id, planned.amount_msat)
-    # What is answered there is a job that owes nothing yet; one that was evaluated before this retry may owe by now.
-    return opened if opened.evaluation is None else await view_of(gateway, job_id)
+    return opened
 
 
 async def _stored(gateway: Gateway, job: NewJob, *, resumed: bool, also: Also | None) -> PlannedInvoice | None:

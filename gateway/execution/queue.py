@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -42,18 +42,9 @@ async def install_queue(conn: Connection) -> None:
 
 async def enqueue(conn: Connection, job_id: str, stage: Stage = Stage.WORK) -> None:
     """One live task per job and stage, in the caller's transaction."""
-    await enqueue_all(conn, [job_id], stage)
-
-
-async def enqueue_all(conn: Connection, job_ids: Sequence[str], stage: Stage) -> None:
-    """As `enqueue`, for the jobs of a group."""
-    tasks = [f"{stage.value}:{job_id}" for job_id in job_ids]
+    task = f"{stage.value}:{job_id}"
     await Queries(AsyncpgDriver(_raw(conn))).enqueue(
-        [ENTRYPOINT] * len(tasks),
-        [task.encode() for task in tasks],
-        [0] * len(tasks),
-        dedupe_key=list(tasks),
-        on_conflict="skip",
+        [ENTRYPOINT], [task.encode()], [0], dedupe_key=[task], on_conflict="skip"
     )
 
 
