@@ -145,9 +145,45 @@ MUTANTS = (
     Mutant(
         "an arrival is booked by a sum of its own",
         LEASES,
-        "  and must_hold('what is booked is what its attempt was for', is_sum)\n",
-        "",
+        "(amount_sats * 1000, fee_msat) = (",
+        "(amount_sats, fee_msat) is distinct from (",
         "tests/db/test_refund_arrivals.py::test_what_is_booked_is_what_the_attempt_was_for",
+    ),
+    Mutant(
+        "an arrival is recorded with nothing booked",
+        LEASES,
+        "(amount_sats * 1000, fee_msat) = (",
+        "(amount_sats, fee_msat) is distinct from (",
+        "tests/db/test_refund_arrivals.py::test_nothing_and_another_sum_are_not_booked",
+    ),
+    Mutant(
+        "a job ends and still holds",
+        GROUPS,
+        "(held_msat, charge_sats * 1000, refund_sats * 1000) = (",
+        "(held_msat, charge_sats, refund_sats) is distinct from (",
+        ENDS + "test_a_job_that_ends_holds_nothing",
+    ),
+    Mutant(
+        "an end is recorded that was booked by halves",
+        GROUPS,
+        "must_hold('a work that is done is booked whole',"
+        " (select count(*) from posted) = (select count(*) from wanted))",
+        "true",
+        ENDS + "test_an_end_that_can_not_be_booked_whole_is_none",
+    ),
+    Mutant(
+        "less is held than was paid",
+        GROUPS,
+        "'what was paid is held for its job', paid_msat = (",
+        "'what was paid is held for its job', paid_msat >= (",
+        GROUPED + "test_what_is_held_is_what_was_paid",
+    ),
+    Mutant(
+        "a sale that nobody can pay",
+        GROUPS,
+        "must_hold('what waits to be paid has its invoice', (select count(*) from planned) = (",
+        "must_hold('what waits to be paid has its invoice', (select count(*) from planned) <= (",
+        SALES + "test_a_sale_without_its_invoice_is_none",
     ),
     Mutant(
         "an arrival is recorded that was booked by halves",
@@ -181,8 +217,8 @@ MUTANTS = (
     Mutant(
         "what was paid is held for another job",
         GROUPS,
-        "  and must_hold('what was paid is held for its job', 'holding:' || job_id in (select code from opening))\n",
-        "",
+        "from wanted where credit = 'holding:' || job_id))",
+        "from wanted))",
         GROUPED + "test_a_wrong_job_gets_nothing_of_it",
     ),
     Mutant(

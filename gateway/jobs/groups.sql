@@ -16,7 +16,7 @@ with settled as materialized (
         expires_at = coalesce(invoice.expires_at, due.expires_at), updated_at = now()
     from due
     where invoice.payment_hash = due.payment_hash and invoice.state <> 'settled' and (select count(*) from due) >= 0
-    returning invoice.payment_hash, due.job_id
+    returning invoice.payment_hash, due.job_id, due.paid_msat
 ), begun as (
     update jobs set state = 'executing', updated_at = now()
     from recorded where jobs.id = recorded.job_id
@@ -36,7 +36,8 @@ with settled as materialized (
 -- include: gateway.execution queries.sql with_tasks
 select payment_hash from recorded
 where must_hold('a settlement is booked whole', (select count(*) from posted) = (select count(*) from wanted))
-  and must_hold('what was paid is held for its job', 'holding:' || job_id in (select code from opening))
+  and must_hold('what was paid is held for its job', paid_msat = (
+        select sum(amount_msat) from wanted where credit = 'holding:' || job_id))
   and must_hold('a work begins for one settlement', (select count(*) from begun) = (select count(*) from recorded))
 
 -- name: complete_works
@@ -67,6 +68,7 @@ with done as materialized (
 ), limits as materialized (
     select account.code, 0 as place from accounts account
     where account.code = 'pool' and exists (select from wanted where 'pool' in (debit, credit))
+      and (select count(*) from held) >= 0
 ), opening as (
     select null::text as code where false
 ),
@@ -80,8 +82,12 @@ with done as materialized (
     insert into refunds (id, job_id, cause, amount_sats)
     select refund_id, due.id, refund_cause, refund_sats from due join ended using (id) where refund_sats > 0
 )
-select id from ended
+select id from ended join due using (id)
 where must_hold('a work that is done is booked whole', (select count(*) from posted) = (select count(*) from wanted))
+  and must_hold('all that was held is charged or owed back', (held_msat, charge_sats * 1000, refund_sats * 1000) = (
+        select coalesce(sum(amount_msat), 0), coalesce(sum(amount_msat) filter (where credit = 'revenue'), 0),
+               coalesce(sum(amount_msat) filter (where credit = 'refunds_payable'), 0)
+        from wanted where debit = due.holding))
 
 -- name: sell
 -- A group's sales: jobs, and what is to be paid for them. The preimage is stored first: an answer of LND that is lost can
@@ -111,9 +117,9 @@ with asked as materialized (
     where $23::int is null or (
         taken.open + asked.nth <= $23
         and not exists (select from work_failures failed
-                        where failed.subject = asked.subject and last_failed_at > now() - interval '1 day')
+                        where failed.kind = 'address' and failed.subject = asked.subject and last_failed_at > now() - interval '1 day')
         and not exists (select from jobs where jobs.id = asked.id))
-    returning id
+    returning id, state
 ), planned as (
     insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
     select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
@@ -121,5 +127,8 @@ with asked as materialized (
                 $21::text[])
         as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
     join sold on sold.id = planned.job_id
+    returning job_id
 )
 select id from sold
+where must_hold('what waits to be paid has its invoice', (select count(*) from planned) = (
+    select count(*) from sold where state in ('awaiting_work_payment', 'awaiting_eval_payment')))

@@ -39,7 +39,6 @@ async def record_arrived(conn: Connection, arrived: Sequence[Arrived]) -> list[b
         [one.attempt.id for one, _ in booked],
         [one.owner for one, _ in booked],
         *transfers.columns([transfer for _, transfer in booked]),
-        [one.attempt.row["amount_sats"] for one in arrived],
     )
     won = {(row["id"], row["owner"]) for row in paid}
     return [(one.attempt.id, one.owner) in won for one in arrived]

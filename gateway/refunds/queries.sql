@@ -6,22 +6,26 @@ from jobs where id = $1 for no key update
 -- name: lock_session
 select id, state, refund_to, state in ('closed', 'expired') as has_ended from sessions where id = $1 for no key update
 
--- name: last_attempt
--- Between sends: the node told how each of them ended, and the next is not due yet.
-select id, state, coalesce(lease_until > now(), false) as leased,
-       state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
-from refund_attempts where job_id = $1 order by created_at desc limit 1
-
--- name: claim_facts
--- Under the owner's lock: who has this payment hash (it belongs to one attempt, for ever), how the newest attempt stands (its
--- columns as in last_attempt), and what is pending, locked.
-with pending as materialized (
-    select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
-), last as (
+-- name: with_last_attempt
+-- The newest attempt of an owner ($1). Between sends: the node told how each of them ended, and the next is not due yet.
+last as (
     select id, state, coalesce(lease_until > now(), false) as leased,
            state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
     from refund_attempts where job_id = $1 order by created_at desc limit 1
 )
+
+-- name: last_attempt
+with
+-- include: gateway.refunds queries.sql with_last_attempt
+select id, state, leased, between_sends from last
+
+-- name: claim_facts
+-- Under the owner's lock: who has this payment hash (it belongs to one attempt, for ever), how the newest attempt stands, and
+-- what is pending, locked.
+with pending as materialized (
+    select id, amount_sats from refunds where job_id = $1 and state = 'pending' order by id for no key update
+),
+-- include: gateway.refunds queries.sql with_last_attempt
 select (select job_id from refund_attempts where payment_hash = $2) as claimant,
        (select jsonb_agg(jsonb_build_array(id, amount_sats) order by id) from pending) as pending,
        last.id, last.state, last.leased, last.between_sends
@@ -152,9 +156,8 @@ where id = $1 and lease_owner = $2 and state = 'unfinished' and failed_sends < s
 
 -- name: record_paid
 -- Attempts, their refunds, and a word to whoever watches their owners, in one statement: owners are locked first ($5, jobs,
--- then sessions, each by id). What is to be posted for each that won ($6 to $12; made of $13, what its attempt was for) is
--- posted whole or the statement fails.
--- Answers those that won.
+-- then sessions, each by id). What is to be posted for each that won ($6 to $12) is what its attempt was for, and is posted
+-- whole, or the statement fails. Answers those that won.
 with job_first as materialized (
     select id from jobs where id = any($5::text[]) order by id for no key update
 ), session_next as materialized (
@@ -163,11 +166,10 @@ with job_first as materialized (
 ), paid as (
     update refund_attempts attempt set state = 'paid', preimage = ended.preimage, fee_msat = ended.fee_msat,
         finished_at = now(), lease_owner = null, lease_until = null
-    from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $13::bigint[])
-        as ended (id, owner, preimage, fee_msat, sats)
+    from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as ended (id, owner, preimage, fee_msat)
     where attempt.id = ended.id and attempt.lease_owner = ended.owner and attempt.state = 'unfinished'
       and (select count(*) from session_next) >= 0
-    returning attempt.id, ended.owner, attempt.job_id, attempt.amount_sats = ended.sats as is_sum
+    returning attempt.id, ended.owner, attempt.job_id, attempt.amount_sats, attempt.fee_msat
 ), refund as (
     update refunds set state = 'paid', updated_at = now() from paid where attempt_id = paid.id and state = 'paying'
 ), job as (
@@ -187,7 +189,10 @@ with job_first as materialized (
 -- include: ledger book.sql with_posting
 select id, owner from paid
 where must_hold('a refund that arrived is booked whole', (select count(*) from posted) = (select count(*) from wanted))
-  and must_hold('what is booked is what its attempt was for', is_sum)
+  and must_hold('what is booked is what its attempt was for', (amount_sats * 1000, fee_msat) = (
+        select coalesce(sum(amount_msat) filter (where debit = 'refunds_payable'), 0),
+               coalesce(sum(amount_msat) filter (where debit = 'routing_fees'), 0)
+        from wanted where cause_id = paid.id))
 
 -- name: record_failed
 update refund_attempts set state = 'failed', failure_reason = $3, finished_at = now(),

@@ -21,7 +21,7 @@ from ledger import book, sql
 from ledger.database import Pool
 from ledger.groups import Groups
 from ledger.money import Msat
-from ledger.transfers import Transfer
+from ledger.transfers import Transfer, refund_paid
 from lightning.node import Node
 from tests.debts import job_name, owe
 from tests.waiting import until_somebody_waits
@@ -173,3 +173,14 @@ async def test_an_arrival_that_stands_twice_in_a_group_is_booked_once(pool: Pool
     answers = await asyncio.gather(*(arrivals.submit(one) for one in [sent[0], sent[0], sent[1]]))
     assert sorted(answers) == [False, True, True]
     assert await pool.fetchval("select count(*) from transfers where cause_kind = 'refund_paid'") == 2
+
+
+@pytest.mark.parametrize("booked", [(), refund_paid(JOBS[0], Msat(5000), 2), refund_paid(JOBS[0], Msat(4000), 3)])
+async def test_nothing_and_another_sum_are_not_booked(
+    pool: Pool, sent: list[Arrived], booked: tuple[Transfer, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.refunds.arrivals._refund_paid", lambda _: booked)
+    async with pool.acquire() as conn:
+        with pytest.raises(asyncpg.CheckViolationError, match="its attempt was for"):
+            await record_arrived(conn, sent[:1])
+    assert (await standing(pool))[JOBS[0]] == ("unfinished", "paying")

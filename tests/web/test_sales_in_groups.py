@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
+import asyncpg
 import pytest
 
 from gateway.identity import record_event
 from gateway.identity.caller import Caller
 from gateway.ids import new_id
+from gateway.jobs import create
 from gateway.jobs.create import Also, Created, Creation, InvoiceLimits, NewJob, Sale, create_group, sell_plain
 from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
@@ -221,3 +223,11 @@ async def test_what_a_gate_decides_on_is_not_plain(pool: Pool) -> None:
     bought = creation(new_id())
     with pytest.raises(ValueError, match="gate"):
         await sold(pool, replace(bought, job=replace(bought.job, pubkey="a" * 64)))
+
+
+async def test_a_sale_without_its_invoice_is_none(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = create._columns
+    monkeypatch.setattr(create, "_columns", lambda _: columns([]))
+    with pytest.raises(asyncpg.CheckViolationError, match="has its invoice"):
+        await sold(pool, creation(new_id()))
+    assert await pool.fetchval("select count(*) from jobs") == 0

@@ -14,7 +14,7 @@ import pytest
 from gateway.execution.queue import enqueue
 from gateway.jobs.settle import Settlement, settle
 from gateway.jobs.settle_group import Paid, PlainInvoices, settle_group
-from ledger import book
+from ledger import book, transfers
 from ledger.groups import Groups
 from ledger.money import Msat
 from ledger.transfers import Transfer, holding
@@ -178,6 +178,21 @@ async def test_a_wrong_job_gets_nothing_of_it(web: Web) -> None:
     with pytest.raises(asyncpg.CheckViolationError, match="held for its job"):
         await begun(web, [replace(paid, job_id=other["id"])])
     assert await web.gateway.pool.fetchval("select count(*) from accounts where code = $1", holding(other["id"])) == 0
+    assert await begun(web, [paid]) == [True]
+    await web.until(job, state="complete")
+
+
+async def test_what_is_held_is_what_was_paid(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,), (paid,) = await bought(web, 1)
+
+    def less(job_id: str, invoice: Invoice) -> tuple[Transfer, ...]:
+        return transfers.settlement(invoice.payment_hash.hex(), holding(job_id), invoice.amount_paid_msat - 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.jobs.settle_group._settlement", less)
+        with pytest.raises(asyncpg.CheckViolationError, match="held for its job"):
+            await begun(web, [paid])
+    assert (await web.job(job))["state"] == "awaiting_work_payment"
     assert await begun(web, [paid]) == [True]
     await web.until(job, state="complete")
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.jobs import finish
+from gateway.jobs.decisions import Completion
 from gateway.jobs.finish import Run
 from gateway.jobs.finish_group import DoneWork, complete_group
 from ledger import book, transfers
@@ -112,6 +114,43 @@ async def test_jobs_are_locked_first_and_the_pool_last(web: Web, waits_for: str)
         free = [name for name, (lock, key) in locks.items() if await web.gateway.pool.fetch(f"{lock} skip locked", key)]
     assert await waiting == [True]
     assert free == list(locks)[list(locks).index(waits_for) + 1 :]
+    web.service.release.set()
+
+
+def nothing(*_: object) -> list[Transfer]:
+    return []
+
+
+def only_the_charge(job_id: str, done: Completion, _: Decimal) -> list[Transfer]:
+    return [*transfers.charge(job_id, done.user_charge_sats * 1000, 0)]
+
+
+@pytest.mark.parametrize("moved_by", [nothing, only_the_charge])
+async def test_a_job_that_ends_holds_nothing(web: Web, moved_by: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((job, run),) = await running(web, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.jobs.finish_group.moved_by", moved_by)
+        with pytest.raises(asyncpg.CheckViolationError, match="charged or owed back"):
+            await ended(web, [DoneWork(run, {}, 30, SHARE)])
+    assert ((await web.job(job))["state"], (await web.job(job))["refundState"]) == ("executing", "none")
+    assert await ended(web, [DoneWork(run, {}, 30, SHARE)]) == [True]
+    web.service.release.set()
+
+
+async def test_an_end_that_can_not_be_booked_whole_is_none(web: Web) -> None:
+    """A cause of it stands in the book already, which nothing of ours does."""
+    ((job, run),) = await running(web, 1)
+    async with web.gateway.pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        there = Transfer("charge", run.job_id, "capital", "pool", Msat(1))
+        assert await book.post(conn, [there]) == [there]
+        with pytest.raises(asyncpg.CheckViolationError, match="booked whole"):
+            async with conn.transaction():
+                await complete_group(conn, [DoneWork(run, {}, 30, SHARE)])
+        await transaction.rollback()
+    assert (await web.job(job))["state"] == "executing"
+    assert await ended(web, [DoneWork(run, {}, 30, SHARE)]) == [True]
     web.service.release.set()
 
 
