@@ -1,8 +1,10 @@
 """The generated stubs of `lnd-grpc-client`: the one place that imports them.
 
 They stop at LND 0.15: a field, or the number of an enum, may be newer than they know, so readers go by
-number. LND's certificate is ECDSA, which gRPC must be told before it is loaded; its own log lines on stderr
-are silenced, because every failure reaches us as a status.
+number. gRPC must be told before it is loaded: LND's certificate is ECDSA; its own log lines on stderr are
+silenced, because every failure reaches us as a status; and no fork of ours runs on without an exec, so it must
+not start its threads again in the child. It does by default, and one of them may find a file descriptor of the
+parent and abort the child before it is the program that was asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "HIGH+ECDSA"
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 from lndgrpc.compiled import invoices_pb2 as invoices
 from lndgrpc.compiled import invoices_pb2_grpc as invoicesrpc
