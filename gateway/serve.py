@@ -213,6 +213,7 @@ async def add_work(gateway: Gateway, tasks: Supervisor) -> None:
         in_flight=settings.refunds_in_flight,
         wake=gateway.refund_wake,
         in_flight_cap_sats=settings.refunds_in_flight_sats,
+        tell=gateway.hub.tell,
     )
     gateway.hub.wake_on_refunds(gateway.refund_wake)
     await tasks.add("refunds", refunds.run)

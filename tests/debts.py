@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from gateway.refunds.destination import Destination
-from ledger.database import Pool
+from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
 from lightning.types import PaymentRequest
 
@@ -29,7 +29,7 @@ async def owe(pool: Pool, job_id: str, amount_sats: int) -> None:
     await owe_more(pool, job_id, amount_sats, f"failed:{job_id}", f"refund-{job_id}")
 
 
-async def owe_more(pool: Pool, job_id: str, amount_sats: int, cause: str, refund_id: str) -> None:
+async def owe_more(pool: Pool | Connection, job_id: str, amount_sats: int, cause: str, refund_id: str) -> None:
     """One more payment of the job was settled and is owed back."""
     preimage = f"preimage of {cause}".encode()
     payment_hash, amount_msat = hashlib.sha256(preimage).digest(), sats_to_msat(amount_sats)

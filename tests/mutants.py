@@ -25,6 +25,8 @@ BUDGET = "tests/db/test_refund_budget.py::"
 SETTLE = "tests/web/test_settlement.py::"
 RECONCILE = "tests/web/test_reconcile.py::"
 LEASES = "gateway/refunds/queries.sql"
+LOOKS_LOCKED = "ledger/migrations/0018_looks_under_a_lock.sql"
+FIRST = "tests/db/test_refund_first_claim.py::"
 DECISIONS = "gateway/refunds/decisions.py"
 FREE_TIER = "ledger/free_tier.py"
 POLICY = "tests/unit/test_free_tier.py::"
@@ -321,9 +323,9 @@ MUTANTS = (
     ),
     Mutant(
         "the same rest of a fee budget is granted twice",
-        "gateway/refunds/claim.py",
-        "    await conn.execute(_q.lock_fee_budget, LOCK_ID)\n",
-        "",
+        LOOKS_LOCKED,
+        "    perform pg_advisory_xact_lock(lock_id);\n    return query\n        select coalesce(",
+        "    return query\n        select coalesce(",
         BUDGET + "test_parallel_claims_share_one_budget_of_the_day",
     ),
     Mutant(
@@ -342,10 +344,10 @@ MUTANTS = (
     ),
     Mutant(
         "more is sent than may be in flight",
-        "gateway/refunds/sends.py",
-        "    await conn.execute(_q.lock_sends, SENDS_LOCK_ID)\n",
-        "",
-        BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+        LOOKS_LOCKED,
+        "    perform pg_advisory_xact_lock(lock_id);\n    return query\n        select id",
+        "    return query\n        select id",
+        BUDGET + "test_a_send_waits_for_the_sum_that_another_process_commits",
     ),
     Mutant(
         "sends of one group do not count for each other",
@@ -353,6 +355,69 @@ MUTANTS = (
         "    flight.join(attempt.id, amount_sats)\n",
         "",
         BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+    ),
+    Mutant(
+        "sends are counted together above the cap",
+        LEASES,
+        "where (select fits from total) and attempt.id",
+        "where attempt.id",
+        BUDGET + "test_the_cap_on_what_is_in_flight_holds_between_processes",
+    ),
+    Mutant(
+        "a send that is counted with others leaves after the lease is over",
+        LEASES,
+        "      and attempt.lease_until > now() and attempt.state",
+        "      and attempt.state",
+        LEASE + "test_no_send_after_the_lease_is_over",
+    ),
+    Mutant(
+        "a send that is counted with others is counted for anybody",
+        LEASES,
+        "and attempt.id = asked.id and attempt.lease_owner = asked.owner",
+        "and attempt.id = asked.id",
+        LEASE + "test_a_send_is_counted_only_by_who_holds_the_lease",
+    ),
+    Mutant(
+        "a send that is counted with others is counted twice",
+        LEASES,
+        "and attempt.state = 'unfinished' and attempt.sends = asked.sends",
+        "and attempt.state = 'unfinished'",
+        LEASE + "test_a_send_is_counted_only_by_who_holds_the_lease",
+    ),
+    Mutant(
+        "a first claim leaves out what came to be owed since",
+        LEASES,
+        "where id = $2 and updated_at = $13 for",
+        "where id = $2 for",
+        FIRST + "test_it_waits_for_who_holds_the_job_and_looks_again",
+    ),
+    Mutant(
+        "a first claim takes what was given away",
+        LEASES,
+        "from fees_counted($14, $10) where (select count(*) from owed) = cardinality($12::text[])",
+        "from fees_counted($14, $10)",
+        FIRST + "test_a_debt_that_was_given_away_since_is_not_claimed",
+    ),
+    Mutant(
+        "a first claim is granted more than the day has left",
+        LEASES,
+        "where all_msat + $8::bigint <= coalesce($11::bigint, all_msat + $8::bigint)",
+        "where true",
+        BUDGET + "test_parallel_claims_share_one_budget_of_the_day",
+    ),
+    Mutant(
+        "a first claim is granted more than the payee has left",
+        LEASES,
+        "and payee_msat + $8::bigint <= coalesce($15::bigint, payee_msat + $8::bigint)",
+        "",
+        BUDGET + "test_parallel_claims_share_one_budget_per_payee",
+    ),
+    Mutant(
+        "a first claim is a second one",
+        "gateway/refunds/claim_first.py",
+        "or seen.was_claimed ",
+        "",
+        FIRST + "test_a_second_claim_and_a_sessions_debt_go_the_long_way",
     ),
     Mutant(
         "a work that runs already begins again",

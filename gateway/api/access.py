@@ -41,8 +41,10 @@ class Opened:
     """What `open_job` read to decide on it."""
     owner: Caller | None = None
 
-    def use_up(self, *, again: bool = False) -> UseUp:
-        """A part of the call's transaction. `again`: an earlier try of this very call may have used the event up."""
+    def use_up(self, *, again: bool = False) -> UseUp | None:
+        """What a signed call does in its transaction. `again`: an earlier try of this very call may have used it up."""
+        if self.owner is None:
+            return None
         record = record_event_again if again else record_event
         return lambda conn: record(conn, self.owner)
 

@@ -36,7 +36,8 @@ from gateway.jobs.price import Priced, price
 from gateway.jobs.receipt import ENDED, read_receipt, receipt_pubkey, signed
 from gateway.jobs.view import job_view
 from gateway.problems import Problem
-from gateway.refunds.claim import UseUp, claim, keep_address, owed_on
+from gateway.refunds.claim import UseUp, keep_address, owed_on
+from gateway.refunds.claim_first import claim_seen, look
 from gateway.refunds.destination import NOTHING_OWED, Destination, refuse_used, resolve_destination
 from gateway.refunds.lnurl import is_address
 from ledger.free_tier import Serve
@@ -313,16 +314,22 @@ async def _refund_to(
         await keep_address(gateway.pool, job_id, text, also=also)
         gateway.on_file_wake.set()
         return await view_of(gateway, job_id)
-    await refuse_foreign_use(gateway, job_id, destination)
-    await claim(gateway.pool, job_id, destination, gateway.fee_limit, gateway.settings.refund_min_sats, also=also)
+    seen = await look(gateway.pool, job_id, destination.request.payment_hash)
+    if seen.claimant != job_id:
+        await _refuse_others_use(gateway, job_id, destination)
+    min_sats = gateway.settings.refund_min_sats
+    await claim_seen(gateway.pool, job_id, destination, gateway.fee_limit, min_sats, seen, also=also)
     gateway.refund_wake.set()
     return await view_of(gateway, job_id)
 
 
 async def refuse_foreign_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
     """The node's payment of this hash, if any, must be this job's own attempt. Raises Problem, NodeUnavailable."""
-    if await _is_own_attempt(gateway, job_id, destination):
-        return
+    if not await _is_own_attempt(gateway, job_id, destination):
+        await _refuse_others_use(gateway, job_id, destination)
+
+
+async def _refuse_others_use(gateway: Gateway, job_id: str, destination: Destination) -> None:
     try:
         await refuse_used(gateway.node, destination.request)
     except Problem:

@@ -146,7 +146,6 @@ async def _pin(
 ) -> None:
     """The attempt, with its share of the day's fee budget: granted under a lock that only this and the commit hold."""
     request, attempt_id = destination.request, new_id()
-    await conn.execute(_q.lock_fee_budget, LOCK_ID)
     grant = await _granted(conn, destination, amount_sats, rule)
     claimed = await conn.execute(
         _q.pin,
@@ -171,7 +170,7 @@ async def _pin(
 
 
 async def _granted(conn: Connection, destination: Destination, amount_sats: int, rule: FeeLimit) -> FeeGrant:
-    today = await conn.fetchrow(_q.fees_today, destination.request.destination)
+    today = await conn.fetchrow(_q.fees_counted, LOCK_ID, destination.request.destination)
     if today is None:
         raise RuntimeError("an aggregate answers one row")
     return grant_fee(rule, amount_sats, FeesToday(today["all_msat"], today["payee_msat"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +63,8 @@ class RefundExecutor:
     wake: asyncio.Event
     in_flight_cap_sats: int = MAX_SATS
     """Of all processes together."""
+    tell: Callable[[str], None] = lambda _: None
+    """That an owner's debt changed here: who waits in this process need not wait for PostgreSQL's word."""
     _strangers: Strangers | None = None
     _history: KnownHistory = field(init=False)
     _sends: Groups[NextSend, Any] = field(init=False)
@@ -77,7 +79,7 @@ class RefundExecutor:
         async def count(conn: Connection, sends: Sequence[NextSend]) -> list[Any]:
             return await count_sends(conn, sends, self.in_flight_cap_sats, self.lease_s)
 
-        self._sends = Groups(self.pool, count)
+        self._sends = Groups(self.pool, count, one_statement=True)
         self._arrivals = Groups(self.pool, record_arrived, one_statement=True)
 
     async def run(self) -> None:
@@ -214,6 +216,7 @@ class RefundExecutor:
 
     async def _record_paid(self, attempt: Attempt, owner: str, preimage: bytes, fee_msat: int) -> None:
         if await self._arrivals.submit(Arrived(attempt, owner, preimage, fee_msat)):
+            self.tell(attempt.row["job_id"])
             self.metrics.refunds.labels("paid").inc()
             log.info("refund is paid", extra=attempt.log)
 

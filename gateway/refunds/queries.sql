@@ -64,24 +64,71 @@ with attempt as (
 )
 update refunds set state = 'paying', attempt_id = $1, updated_at = now() where id = any($14) and state = 'pending'
 
--- name: lock_fee_budget
--- One claim after another, in all processes, until its commit: what is left of a budget is granted once.
-select pg_advisory_xact_lock($1)
+-- name: seen_before_claim
+-- An owner ($1) before it is claimed what is owed to it, nothing locked: as a job, when it changed last; what is pending; whether
+-- anything was claimed before; and whose attempt has this payment hash ($2).
+select (select job_id from refund_attempts where payment_hash = $2) as claimant,
+       (select updated_at from jobs where id = $1) as changed_at,
+       (select jsonb_agg(jsonb_build_array(id, amount_sats) order by id) from refunds where job_id = $1 and state = 'pending')
+           as pending,
+       exists (select from refund_attempts where job_id = $1) as was_claimed
 
--- name: fees_today
--- What counts against the budgets of this UTC day: all attempts made on it, and those that pay this node.
-select coalesce(sum(fee_counted_msat), 0)::bigint as all_msat,
-       coalesce(sum(fee_counted_msat) filter (where payee = $1), 0)::bigint as payee_msat
-from refund_attempts where fee_day = (now() at time zone 'utc')::date and fee_counted_msat > 0
+-- name: pin_first
+-- The first claim on a job, of all that was seen pending on it ($12), in one statement. Locks: job, refunds, fees, and each
+-- is looked at again under its lock. A job that changed since ($13), or a budget that has less than the usual limit left:
+-- nothing is written.
+with owner as materialized (
+    select id from jobs where id = $2 and updated_at = $13 for no key update
+), owed as materialized (
+    select refund.id, refund.amount_sats from refunds refund join owner on owner.id = refund.job_id
+    where refund.state = 'pending' and refund.id = any($12::text[]) order by refund.id for no key update of refund
+), fees as materialized (
+    select all_msat, payee_msat from fees_counted($14, $10) where (select count(*) from owed) = cardinality($12::text[])
+), attempt as (
+    insert into refund_attempts (id, job_id, destination, payment_request, payment_hash, amount_sats, amountless,
+                                 fee_limit_msat, expires_at, payee, fee_day_budget_msat, fee_payee_budget_msat)
+    select $1, owner.id, $3, $4, $5, $6, $7, $8::bigint, $9, $10, $11::bigint, $15::bigint
+    from owner, fees
+    where all_msat + $8::bigint <= coalesce($11::bigint, all_msat + $8::bigint)
+      and payee_msat + $8::bigint <= coalesce($15::bigint, payee_msat + $8::bigint)
+    returning job_id, amount_sats
+), job as (
+    update jobs set refund_to = $16, refund_to_error = null, refund_to_retry_at = null, updated_at = now()
+    from attempt where jobs.id = attempt.job_id
+), claimed as (
+    update refunds set state = 'paying', attempt_id = $1, updated_at = now()
+    from attempt, owed where refunds.id = owed.id
+    returning refunds.amount_sats
+)
+select true from attempt
+where must_hold('an attempt pays what it claims', amount_sats = (select sum(claimed.amount_sats) from claimed))
 
--- name: lock_sends
--- One send after another is counted, in all processes, so that the cap on what is in flight holds.
-select pg_advisory_xact_lock($1)
+-- name: fees_counted
+-- Under the lock of all claims, in all processes, until the commit: what is left of a budget is granted once.
+select all_msat, payee_msat from fees_counted($1, $2)
 
--- name: in_flight
--- What was sent and has not been heard the end of, and which of these attempts are among it.
-select coalesce(sum(amount_sats), 0)::bigint as sats, coalesce(array_agg(id) filter (where id = any($1)), '{}') as ids
-from refund_attempts where state = 'unfinished' and sends > failed_sends
+-- name: sends_in_flight
+-- Under the lock of all sends, in all processes, until the commit, so that the cap on what is in flight holds.
+select attempt_id, sats from sends_in_flight($1)
+
+-- name: count_sends
+-- A group's sends, if they keep within the cap ($2) all together: each is counted, its lease checked and renewed, in the
+-- step before it leaves. One row at least; `fits` false: none was counted, because of the cap.
+with flight as (
+    select attempt_id, sats from sends_in_flight($1)
+), total as materialized (
+    select coalesce(sum(sats), 0) <= $2::bigint as fits
+    from (select * from flight union select id, amount_sats from refund_attempts where id = any($3::text[])) as together
+), counted as (
+    update refund_attempts attempt set sends = attempt.sends + 1, failure_reason = null, node_pubkey = asked.node_pubkey,
+        highest_payment_index = asked.highest_payment_index, lease_until = now() + make_interval(secs => $8)
+    from unnest($3::text[], $4::text[], $5::int[], $6::text[], $7::bigint[])
+        as asked (id, owner, sends, node_pubkey, highest_payment_index)
+    where (select fits from total) and attempt.id = asked.id and attempt.lease_owner = asked.owner
+      and attempt.lease_until > now() and attempt.state = 'unfinished' and attempt.sends = asked.sends
+    returning attempt.*, now() as now
+)
+select total.fits, counted.* from total left join counted on true
 
 -- name: set_refund_to
 -- Of the owner, whichever it is.

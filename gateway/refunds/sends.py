@@ -31,29 +31,48 @@ class NextSend:
 
 @dataclass(slots=True)
 class Flight:
-    """What is in flight while a group's sends are counted. `of_group`: the group's own attempts among it."""
+    """What is in flight while a group's sends are counted."""
 
     sats: int
-    of_group: set[str]
+    attempts: set[str]
 
     def others_sats(self, attempt_id: str, amount_sats: int) -> int:
-        return self.sats - amount_sats if attempt_id in self.of_group else self.sats
+        return self.sats - amount_sats if attempt_id in self.attempts else self.sats
 
     def join(self, attempt_id: str, amount_sats: int) -> None:
-        if attempt_id not in self.of_group:
-            self.of_group.add(attempt_id)
+        if attempt_id not in self.attempts:
+            self.attempts.add(attempt_id)
             self.sats += amount_sats
 
 
 async def count_sends(conn: Connection, sends: Sequence[NextSend], cap_sats: int, lease_s: float) -> list[Any]:
-    """A group's sends, one after another in the caller's transaction. Each: its row with one more send in it, None (it
-    would be more than `cap_sats` in flight), or LEASE_LOST.
+    """A group's sends: in one statement, which is a transaction by itself, if all keep within the cap together; else
+    in a transaction of their own, one after another.
+
+    Each: its row with one more send in it, None (it would be more than `cap_sats` in flight), or LEASE_LOST.
     """
-    await conn.execute(_q.lock_sends, SENDS_LOCK_ID)
-    row = await conn.fetchrow(_q.in_flight, [send.attempt.id for send in sends])
-    if row is None:
-        raise RuntimeError("an aggregate answers one row")
-    flight = Flight(row["sats"], set(row["ids"]))
+    rows = await conn.fetch(
+        _q.count_sends,
+        SENDS_LOCK_ID,
+        cap_sats,
+        [send.attempt.id for send in sends],
+        [send.owner for send in sends],
+        [send.attempt.row["sends"] for send in sends],
+        [send.reached.node_pubkey for send in sends],
+        [send.reached.highest_payment_index for send in sends],
+        lease_s,
+    )
+    if rows[0]["fits"]:
+        counted = {(row["id"], row["lease_owner"]): row for row in rows}
+        return [counted.get((send.attempt.id, send.owner), LEASE_LOST) for send in sends]
+    async with conn.transaction():
+        return await _as_many_as_fit(conn, sends, cap_sats, lease_s)
+
+
+async def _as_many_as_fit(conn: Connection, sends: Sequence[NextSend], cap_sats: int, lease_s: float) -> list[Any]:
+    """In the caller's transaction, in the order of the asks."""
+    in_flight = await conn.fetch(_q.sends_in_flight, SENDS_LOCK_ID)
+    flight = Flight(sum(row["sats"] for row in in_flight), {row["attempt_id"] for row in in_flight})
     return [await _count_send(conn, send, flight, cap_sats, lease_s) for send in sends]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import pytest
@@ -15,6 +17,8 @@ from gateway.refunds.arrivals import Arrived, record_arrived
 from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import Claimed, claim
 from gateway.refunds.fees import FeeLimit
+from gateway.refunds.history import Reached
+from gateway.refunds.sends import LEASE_LOST, NextSend, count_sends
 from ledger import sql
 from ledger.database import Pool
 from tests.debts import destination, owe, owe_more
@@ -57,8 +61,21 @@ async def lease(pool: Pool, owner: str) -> list[str]:
     return [row["id"] for row in await pool.fetch(_q.lease_due, owner, 15.0, 10)]
 
 
-async def count_send(pool: Pool, owner: str, sends: int) -> asyncpg.Record | None:
-    return await pool.fetchrow(_q.count_send, "attempt", owner, sends, "node", 0, 15.0)
+CountSend = Callable[[str, int], Awaitable[Any]]
+
+
+@pytest.fixture(params=[1_000_000, 1], ids=["in one statement", "one by one"])
+def count_send(pool: Pool, request: pytest.FixtureRequest) -> CountSend:
+    """By `(owner, sends so far)`: the row, or None. Sends that may be too many together are counted one by one."""
+
+    async def count_send(owner: str, sends: int) -> Any:
+        attempt = Attempt({"id": "attempt", "amount_sats": 5, "sends": sends})
+        async with pool.acquire() as conn:
+            (counted,) = await count_sends(conn, [NextSend(attempt, owner, Reached("node", 7))], request.param, 15.0)
+        assert counted is not None
+        return None if counted is LEASE_LOST else counted
+
+    return count_send
 
 
 async def test_a_living_lease_is_not_taken(pool: Pool, attempt: str) -> None:
@@ -68,20 +85,20 @@ async def test_a_living_lease_is_not_taken(pool: Pool, attempt: str) -> None:
     assert await lease(pool, "second") == [attempt]
 
 
-async def test_a_send_is_counted_only_by_who_holds_the_lease(pool: Pool, attempt: str) -> None:
+async def test_a_send_is_counted_only_by_who_holds_the_lease(pool: Pool, attempt: str, count_send: CountSend) -> None:
     await lease(pool, "first")
-    assert await count_send(pool, "second", 0) is None
-    assert await count_send(pool, "first", 1) is None
-    counted = await count_send(pool, "first", 0)
+    assert await count_send("second", 0) is None
+    assert await count_send("first", 1) is None
+    counted = await count_send("first", 0)
     assert counted is not None
-    assert counted["sends"] == 1
-    assert await count_send(pool, "first", 0) is None, "each send is counted once"
+    assert (counted["sends"], counted["node_pubkey"], counted["highest_payment_index"]) == (1, "node", 7)
+    assert await count_send("first", 0) is None, "each send is counted once"
 
 
-async def test_no_send_after_the_lease_is_over(pool: Pool, attempt: str) -> None:
+async def test_no_send_after_the_lease_is_over(pool: Pool, attempt: str, count_send: CountSend) -> None:
     await lease(pool, "first")
     await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
-    assert await count_send(pool, "first", 0) is None
+    assert await count_send("first", 0) is None
 
 
 async def test_an_end_is_recorded_only_by_who_holds_the_lease(pool: Pool, attempt: str) -> None:
