@@ -33,6 +33,7 @@ MONEY = {
     "fail": ("gateway.jobs.finish", "fail"),
     "on_file": ("gateway.refunds.on_file", "OnFile._claim"),
     "claim": ("gateway.refunds.claim", "claim"),
+    "first_claim": ("gateway.refunds.claim_first", "claim_seen"),
     "advance": ("gateway.refunds.executor", "RefundExecutor.advance"),
     "send_group": ("gateway.refunds.sends", "count_sends"),
     "paid_group": ("gateway.refunds.arrivals", "record_arrived"),

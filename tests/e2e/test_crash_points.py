@@ -34,12 +34,14 @@ SAMPLED = {"sale": 3, "sale_group": 4, "on_file": 4, "claim": 2, "advance": 2}
 """Of these only each n-th point is walked, the same ones each time; all of them with BOLTWORKS_CRASH_ALL=1."""
 ALONE = {"plain_sale", "settle_group", "complete_group"}
 """Reached by jobs that their buyers pay alone; in all others the pool has a part."""
+ON_FILE = {"on_file", "claim"}
+"""Reached where the destination was given with the order; a first claim of a buyer who asks is one statement."""
 LEGS = {
     "paid": ("settle", "settle_group", "begin_runs"),
     "worked": ("complete", "complete_group", "fail"),
     "sold and paid back": (
         *("sale", "sale_group", "plain_sale", "open_group"),
-        *("on_file", "claim", "advance", "send_group", "paid_group"),
+        *("on_file", "claim", "first_claim", "advance", "send_group", "paid_group"),
     ),
 }
 """The walk in parts, which can go side by side, each on nodes of its own."""
@@ -174,7 +176,7 @@ async def test_killed_at_each_suspension_every_sat_arrives_once(victim: Victim, 
         if name not in LEGS[leg]:
             continue
         victim.doomed.aim(point)
-        failing, on_file = name == "fail", name == "on_file"
+        failing, on_file = name == "fail", name in ON_FILE
         work_input, owed_sats = ({"fail": True}, 50) if failing else ({"cost": 70}, 30)
         died = await victim.sell_and_refund(work_input, owed_sats, on_file=on_file, alone=name in ALONE)
         victim.doomed.spare()
