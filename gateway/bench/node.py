@@ -42,6 +42,7 @@ async def run_node(folder: Path, *, scale: int, tell: Callable[[str], None]) -> 
         told = Told()
         # Once unmeasured: connections, statements and channels are warm on both sides.
         await node_rates.received(world, Told(), rounds=1, each=16)
+        await node_rates.sent(world, rounds=1, each=32)
         tell("create, pay, be told …")
         received = await node_rates.received(world, told, rounds=3 * scale, each=64)
         tell("outgoing payments …")

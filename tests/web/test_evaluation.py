@@ -188,8 +188,9 @@ async def test_a_look_that_costs_nothing_begins_at_once_and_takes_up_room(web: W
         await web.buy("looked-at-free", {"verdict": {"accept": False}, "holdLook": True, "n": n}) for n in range(room)
     ]
     assert {job["state"] for job in jobs} == {"evaluating"}
-    status, problem = await web.call("POST", "/api/jobs", {"work": "looked-at-free", "input": {}})
-    assert (status, problem["code"]) == (429, "too_many_open_invoices")
+    for work in ("looked-at-free", "echo"):
+        status, problem = await web.call("POST", "/api/jobs", {"work": work, "input": {}})
+        assert (status, problem["code"]) == (429, "too_many_open_invoices")
     web.service.release.set()
     for job in jobs:
         said = await web.until(job, state="rejected", refundState="none")

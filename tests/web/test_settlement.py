@@ -59,6 +59,19 @@ async def test_webhook_sweep_and_watcher_at_once_book_once(web: Web) -> None:
     assert await web.gateway.pool.fetchval("select count(*) from transfers where cause_kind = 'settlement'") == 1
 
 
+async def test_what_the_stream_said_is_remembered_until_it_is_booked(web: Web) -> None:
+    """What is remembered for ever would grow for ever."""
+    jobs = [await web.buy("echo", {}) for _ in range(3)]
+    for job in jobs:
+        web.pay(job)
+    for job in jobs:
+        await web.until(job, state="complete")
+    async with asyncio.timeout(10):
+        while web.gateway.heard._invoices:
+            await asyncio.sleep(0.01)
+    assert not web.gateway.plain_invoices._known
+
+
 async def test_an_open_invoice_past_its_expiry_stays_open_while_lnd_says_so(web: Web) -> None:
     job = await web.buy("echo", {})
     await web.gateway.pool.execute(

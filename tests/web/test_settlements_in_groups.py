@@ -75,6 +75,21 @@ async def test_a_group_books_each_once_and_starts_each_work_once(web: Web) -> No
     assert len(web.service.orders) == 5
 
 
+async def test_what_lnd_answered_is_kept_and_what_was_lost_is_taken_from_the_settlement(web: Web) -> None:
+    _, (kept, lost) = await bought(web, 2)
+    await web.gateway.pool.execute(
+        "update invoices set state = 'planned', payment_request = null, expires_at = null where payment_hash = $1",
+        lost.invoice.payment_hash,
+    )
+    expires_at = datetime(2031, 1, 1, tzinfo=UTC)
+    told = [replace(paid.invoice, payment_request="lnbcrt-other", expires_at=expires_at) for paid in (kept, lost)]
+    assert await begun(web, [Paid(told[0], kept.job_id), Paid(told[1], lost.job_id)]) == [True, True]
+    rows = await web.gateway.pool.fetch("select job_id, payment_request, expires_at from invoices")
+    stand = {row["job_id"]: (row["payment_request"], row["expires_at"]) for row in rows}
+    assert stand[lost.job_id] == ("lnbcrt-other", expires_at)
+    assert stand[kept.job_id] == (kept.invoice.payment_request, kept.invoice.expires_at)
+
+
 async def test_two_invoices_of_one_job_in_one_group(web: Web) -> None:
     """One begins the work, the other is owed back in full."""
     job = await web.buy("echo", {"cost": 30})
