@@ -155,7 +155,8 @@ async def _new_database(postgres: Server, template: str) -> AsyncIterator[str]:
     admin = await asyncpg.connect(**{**postgres.superuser_connect_kwargs, "database": "postgres"})
     role = postgres.connect_kwargs["user"]
     try:
-        await admin.execute(f'create database {name} template {template} owner "{role}"')
+        # Copied as files: half the time of the default, which logs each block.
+        await admin.execute(f'create database {name} template {template} strategy file_copy owner "{role}"')
         yield database_dsn(postgres, name)
         await admin.execute(f"drop database {name} with (force)")
     finally:
