@@ -77,6 +77,15 @@ def network_of(payment_request: str) -> str:
     return _read_hrp(hrp)[0]
 
 
+def created_at_of(payment_request: str) -> datetime:
+    """Of an invoice that the node itself just made: nothing else of it is looked at. Raises BadPaymentRequest."""
+    _, separator, data = payment_request.rpartition("1")
+    words = data[:TIMESTAMP_WORDS].encode("ascii", errors="replace").translate(_WORDS)
+    if not separator or len(words) < TIMESTAMP_WORDS or _NO_WORD in words:
+        raise BadPaymentRequest("not a BOLT11 invoice")
+    return datetime.fromtimestamp(number_of(words), UTC)
+
+
 def expiry_of(created_at: datetime, expiry_s: int) -> datetime:
     """Raises BadPaymentRequest for an expiry that no calendar holds: a stranger writes it."""
     try:

@@ -42,6 +42,11 @@ UNARY_TIMEOUT_S = 10.0
 IDENTITY_S = 2.0
 """So long the node's key and network are taken for known, unless a call or a stream breaks. GetInfo is dear to LND."""
 DEADLINE_GRACE_S = 5.0
+NO_ADDITION = 1 << 62
+"""An `add_index` that no node reaches: a subscriber is told of invoices made after it, and we want to hear of none.
+
+Not the largest number: LND's SQL store adds one to it.
+"""
 PAGE_SIZE = 1000
 RPC_ACTIVE = 3
 SERVER_ACTIVE = 4
@@ -142,11 +147,11 @@ class LndNode:
     async def subscribe_settlements(self, settle_index: int) -> AsyncGenerator[Invoice, None]:
         """As `InvoiceReader.subscribe_settlements`. A dead node is noticed at once, a frozen one in 20 s."""
         method = self._channel.stubs.lightning.SubscribeInvoices
-        request = ln.InvoiceSubscription(settle_index=settle_index)
+        request = ln.InvoiceSubscription(add_index=NO_ADDITION, settle_index=settle_index)
         try:
             async with aclosing(self._channel.stream(method, request, timeout_s=None)) as messages:
                 async for message in messages:
-                    if message.state == ln.Invoice.OPEN:  # it also tells of each that is made
+                    if message.state == ln.Invoice.OPEN:
                         continue
                     invoice = convert.invoice(message)
                     if invoice.state is InvoiceState.SETTLED:
@@ -222,18 +227,18 @@ class LndNode:
             offset, more = page.last_index_offset, len(page.payments) == PAGE_SIZE
 
     async def _add(self, request: Any) -> Invoice:
-        """What `AddInvoice` answers lacks times; they are read from the invoice that LND has signed."""
+        """What `AddInvoice` answers lacks times; when it was made is read from the invoice that LND has signed."""
         answer = await self._call(self._channel.stubs.lightning.AddInvoice, request)
-        made = bolt11.read(answer.payment_request)
+        created_at = bolt11.created_at_of(answer.payment_request)
         return Invoice(
             payment_hash=answer.r_hash,
             payment_request=answer.payment_request,
             memo=request.memo,
-            amount_msat=made.amount_msat,
+            amount_msat=Msat(request.value_msat),
             amount_paid_msat=Msat(0),
             state=InvoiceState.OPEN,
-            created_at=made.created_at,
-            expires_at=made.expires_at,
+            created_at=created_at,
+            expires_at=bolt11.expiry_of(created_at, request.expiry),
             add_index=answer.add_index,
             settle_index=0,
             settled_at=None,

@@ -272,6 +272,7 @@ async def _store(conn: Connection, stored: Sequence[Decided]) -> None:
 def _sale_columns(stored: Sequence[Decided]) -> tuple[list[Any], ...]:
     """As `sell` takes them, but for its cap. Pure."""
     jobs = [sale.creation.job for sale in stored]
+    subjects = [address_subject(job.client_address) for job in jobs]
     shares = [_share(sale.creation, sale.decision) for sale in stored]
     invoices = [
         (sale.creation.job.id, sale.creation.job.client_address, sale.planned, sale.creation.purpose)
@@ -288,12 +289,12 @@ def _sale_columns(stored: Sequence[Decided]) -> tuple[list[Any], ...]:
         [share.absorb_sats for share in shares],
         [share.charge_sats for share in shares],
         [token_hash(job.token) for job in jobs],
-        [job.client_address for job in jobs],
+        subjects,
         [job.refund_to for job in jobs],
         [job.pubkey for job in jobs],
         [job.request_hash if job.pubkey else None for job in jobs],
         *_columns(invoices),
-        [address_subject(job.client_address) for job in jobs],
+        subjects,
     )
 
 
@@ -345,7 +346,7 @@ def _columns(planned: Sequence[ToPay]) -> tuple[list[Any], ...]:
         [invoice.payment_hash for _, _, invoice, _ in planned],
         [invoice.preimage for _, _, invoice, _ in planned],
         [job_id for job_id, _, _, _ in planned],
-        [address for _, address, _, _ in planned],
+        [address_subject(address) for _, address, _, _ in planned],
         [invoice.amount_msat for _, _, invoice, _ in planned],
         [invoice.memo for _, _, invoice, _ in planned],
         [invoice.expiry_s for _, _, invoice, _ in planned],

@@ -97,7 +97,7 @@ where must_hold('a work that is done is booked whole', (select count(*) from pos
 with asked as materialized (
     select *, row_number() over (partition by client_address order by place) as nth
     from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-                $9::bytea[], $10::inet[], $11::text[], $12::text[], $13::bytea[], $22::text[]) with ordinality
+                $9::bytea[], $10::text[]::inet[], $11::text[], $12::text[], $13::bytea[], $22::text[]) with ordinality
         as asked (id, work, input, state, serve, estimate_sats, absorb_sats, work_amount_sats, token_hash,
                   client_address, refund_to, pubkey, request_hash, subject, place)
 ), taken as materialized (
@@ -123,7 +123,7 @@ with asked as materialized (
 ), planned as (
     insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
     select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
-    from unnest($14::bytea[], $15::bytea[], $16::text[], $17::inet[], $18::bigint[], $19::text[], $20::int[],
+    from unnest($14::bytea[], $15::bytea[], $16::text[], $17::text[]::inet[], $18::bigint[], $19::text[], $20::int[],
                 $21::text[])
         as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
     join sold on sold.id = planned.job_id

@@ -29,7 +29,7 @@ from (
 -- The preimage is stored first: an answer of LND that is lost can be asked for again.
 insert into invoices (payment_hash, preimage, purpose, job_id, client_address, amount_msat, memo, planned_expires_at)
 select hash, preimage, purpose, job_id, address, msat, memo, now() + make_interval(secs => expiry_s)
-from unnest($1::bytea[], $2::bytea[], $3::text[], $4::inet[], $5::bigint[], $6::text[], $7::int[], $8::text[])
+from unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[]::inet[], $5::bigint[], $6::text[], $7::int[], $8::text[])
     as planned (hash, preimage, job_id, address, msat, memo, expiry_s, purpose)
 
 -- name: open_invoices

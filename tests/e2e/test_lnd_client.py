@@ -7,9 +7,10 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from lightning.lnd import LndNode
 from lightning.regtest.control import AsyncControl
 from lightning.regtest.envfile import NodeAccess
 from lightning.regtest.network import Network
+from lightning.stubs import ln
 from lightning.types import (
     CancelOutcome,
     InFlight,
@@ -108,6 +110,29 @@ async def test_a_restart_in_mid_stream_loses_no_settlement(faults: Network, node
     async with aclosing(node.subscribe_settlements(live.settle_index)) as stream:
         async with asyncio.timeout(10):
             assert [await anext(stream) for _ in between] == between
+
+
+async def test_the_settlement_stream_is_not_told_of_invoices_that_are_made(
+    node: LndNode, other: AsyncControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    seen = await settled_invoice(node, other)
+    stream_of = node._channel.stream
+
+    async def heard(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        async for message in stream_of(*args, **kwargs):
+            told.append(message.state)
+            yield message
+
+    monkeypatch.setattr(node._channel, "stream", heard)
+    async with aclosing(node.subscribe_settlements(seen.settle_index)) as stream:
+        reading = asyncio.ensure_future(anext(stream))
+        for _ in range(5):
+            await new_invoice(node)
+        live = await settled_invoice(node, other)
+        assert await reading == live
+    assert told == [ln.Invoice.SETTLED]
 
 
 async def only_unavailable_until_back(network: Network, node: LndNode, known_hash: bytes) -> None:

@@ -56,6 +56,14 @@ def test_amount_expiry_and_description_are_read() -> None:
     )
 
 
+def test_when_an_own_invoice_was_made_is_read_from_its_first_words() -> None:
+    for invoice in (COFFEE, TESTNET):
+        assert bolt11.created_at_of(invoice) == bolt11.read(invoice).created_at
+    for fault in ("", "lnbc", "lnbc1", "lnbc1pvjlue", "lnbc1pvjlue!z", "lnbc1bbbbbbb"):
+        with pytest.raises(BadPaymentRequest):
+            bolt11.created_at_of(fault)
+
+
 def test_defaults_hold_where_a_field_is_missing() -> None:
     parsed = bolt11.read(TESTNET)
     assert (parsed.network, parsed.amount_msat, parsed.description) == ("testnet", 2_000_000_000, "")
