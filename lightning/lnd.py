@@ -151,8 +151,6 @@ class LndNode:
         try:
             async with aclosing(self._channel.stream(method, request, timeout_s=None)) as messages:
                 async for message in messages:
-                    if message.state == ln.Invoice.OPEN:
-                        continue
                     invoice = convert.invoice(message)
                     if invoice.state is InvoiceState.SETTLED:
                         yield invoice

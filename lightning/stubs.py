@@ -2,7 +2,7 @@
 
 They stop at LND 0.15: a field, or the number of an enum, may be newer than they know, so readers go by
 number. gRPC must be told before it is loaded: LND's certificate is ECDSA; its own log lines on stderr are
-silenced, because every failure reaches us as a status; and no fork of ours runs on without an exec, so it must
+silenced, because every failure reaches us as a status; and whoever speaks gRPC here forks only to exec, so it must
 not start its threads again in the child. It does by default, and one of them may find a file descriptor of the
 parent and abort the child before it is the program that was asked for.
 """

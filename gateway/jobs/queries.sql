@@ -22,7 +22,8 @@ select (select array_agg(id) from jobs where id = any($1::text[])) as standing,
 from (
     select array_agg(subject) as subjects, array_agg(failures) as failures,
            array_agg(extract(epoch from now() - last_failed_at)::float8) as since_s
-    from work_failures where kind in ('address', 'identity') and subject = any($4::text[]) and last_failed_at > now() - interval '1 day'
+    from work_failures
+    where kind in ('address', 'identity') and subject = any($4::text[]) and last_failed_at > now() - interval '1 day'
 ) as failed
 
 -- name: insert_invoices

@@ -1,6 +1,7 @@
 -- name: failures
 select subject, failures, extract(epoch from now() - last_failed_at)::float8 as since_s
-from work_failures where kind in ('address', 'identity') and subject = any($1::text[]) and last_failed_at > now() - interval '1 day'
+from work_failures
+where kind in ('address', 'identity') and subject = any($1::text[]) and last_failed_at > now() - interval '1 day'
 
 -- name: count_failure
 -- Sorted, so that two failures of one buyer can not deadlock. Older than a day is forgotten.

@@ -112,12 +112,12 @@ select all_msat, payee_msat from fees_counted($1, $2)
 select attempt_id, sats from sends_in_flight($1)
 
 -- name: count_sends
--- A group's sends, if they keep within the cap ($2) all together: each is counted, its lease checked and renewed, in the
--- step before it leaves. One row at least; `fits` false: none was counted, because of the cap.
+-- Sends, if they keep within the cap ($2; null: that was decided) all together: each is counted, its lease checked and renewed,
+-- in the step before it leaves. One row at least; `fits` false: none was counted, because of the cap.
 with flight as (
     select attempt_id, sats from sends_in_flight($1)
 ), total as materialized (
-    select coalesce(sum(sats), 0) <= $2::bigint as fits
+    select $2::bigint is null or coalesce(sum(sats), 0) <= $2 as fits
     from (select * from flight union select id, amount_sats from refund_attempts where id = any($3::text[])) as together
 ), counted as (
     update refund_attempts attempt set sends = attempt.sends + 1, failure_reason = null, node_pubkey = asked.node_pubkey,
@@ -175,13 +175,6 @@ where id in (
     where state = 'unfinished' and next_look_at <= now() and (lease_until is null or lease_until < now())
     order by next_look_at limit $3
     for no key update skip locked)
-returning *, now() as now
-
--- name: count_send
--- The send is counted, and the lease checked and renewed, in the step before it leaves.
-update refund_attempts set sends = sends + 1, failure_reason = null, node_pubkey = $4, highest_payment_index = $5,
-    lease_until = now() + make_interval(secs => $6)
-where id = $1 and lease_owner = $2 and lease_until > now() and state = 'unfinished' and sends = $3
 returning *, now() as now
 
 -- name: highest_recorded_index

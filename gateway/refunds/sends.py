@@ -51,6 +51,17 @@ async def count_sends(conn: Connection, sends: Sequence[NextSend], cap_sats: int
 
     Each: its row with one more send in it, None (it would be more than `cap_sats` in flight), or LEASE_LOST.
     """
+    fits, counted = await _counted(conn, sends, cap_sats, lease_s)
+    if fits:
+        return counted
+    async with conn.transaction():
+        return await _as_many_as_fit(conn, sends, cap_sats, lease_s)
+
+
+async def _counted(
+    conn: Connection, sends: Sequence[NextSend], cap_sats: int | None, lease_s: float
+) -> tuple[bool, list[Any]]:
+    """Whether they keep within the cap (None: that is decided) together; if so, each counted row, or LEASE_LOST."""
     rows = await conn.fetch(
         _q.count_sends,
         SENDS_LOCK_ID,
@@ -62,11 +73,8 @@ async def count_sends(conn: Connection, sends: Sequence[NextSend], cap_sats: int
         [send.reached.highest_payment_index for send in sends],
         lease_s,
     )
-    if rows[0]["fits"]:
-        counted = {(row["id"], row["lease_owner"]): row for row in rows}
-        return [counted.get((send.attempt.id, send.owner), LEASE_LOST) for send in sends]
-    async with conn.transaction():
-        return await _as_many_as_fit(conn, sends, cap_sats, lease_s)
+    counted = {(row["id"], row["lease_owner"]): row for row in rows}
+    return rows[0]["fits"], [counted.get((send.attempt.id, send.owner), LEASE_LOST) for send in sends]
 
 
 async def _as_many_as_fit(conn: Connection, sends: Sequence[NextSend], cap_sats: int, lease_s: float) -> list[Any]:
@@ -81,10 +89,7 @@ async def _count_send(conn: Connection, send: NextSend, flight: Flight, cap_sats
     amount_sats = attempt.row["amount_sats"]
     if not may_join_flight(amount_sats, flight.others_sats(attempt.id, amount_sats), cap_sats):
         return None
-    reached = send.reached
-    args = (attempt.row["sends"], reached.node_pubkey, reached.highest_payment_index, lease_s)
-    counted = await conn.fetchrow(_q.count_send, attempt.id, send.owner, *args)
-    if counted is None:
-        return LEASE_LOST
-    flight.join(attempt.id, amount_sats)
+    _, (counted,) = await _counted(conn, [send], None, lease_s)
+    if counted is not LEASE_LOST:
+        flight.join(attempt.id, amount_sats)
     return counted

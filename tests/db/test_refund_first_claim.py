@@ -164,7 +164,7 @@ async def test_it_waits_for_whoever_is_granted_a_fee_and_counts_it(pool: Pool) -
     assert [(row["fee_limit_msat"], row["fee_bound"]) for row in await attempts(pool, JOB)] == [(5_000, "day")]
 
 
-async def test_a_second_claim_and_a_sessions_debt_go_the_long_way(pool: Pool) -> None:
+async def test_a_second_claim_goes_the_long_way(pool: Pool) -> None:
     await owe(pool, JOB, 20)
     assert is_first(await seen(pool, JOB, destination("one")), destination("one"), 1)
     await claim(pool, JOB, destination("one"), RULE, 1)

@@ -30,7 +30,7 @@ asyncio.run(main())
 """
 
 
-def test_grpc_starts_no_thread_in_a_fork():
+def test_grpc_starts_no_thread_in_a_fork() -> None:
     """They run beside the child until its exec, on the parent's file descriptors; one may abort it (SIGABRT)."""
     run = subprocess.run(
         [sys.executable, "-c", THREADS_OF_A_FORK], capture_output=True, text=True, timeout=60, check=False
