@@ -69,14 +69,26 @@ class Outbox:
 
     def _ended(self, endpoint_id: str, task: asyncio.Task[None]) -> None:
         del self._telling[endpoint_id]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("telling fell: %s: %s", type(error).__name__, error, extra={"webhook_endpoint": endpoint_id})
+        _say_why_it_fell(endpoint_id, task)
 
     async def _empty(self, endpoint_id: str) -> None:
-        """Until nothing is due for this endpoint."""
+        """Until nothing is due for this endpoint. One that is slow takes a place of its own, and holds up no other."""
         signer = Webhook(webhook_secret(self.token_secret, endpoint_id))
-        while rows := await self.pool.fetch(_q.lease_due, endpoint_id, AT_ONCE, LEASE_S):
-            await asyncio.gather(*(self._tell(endpoint_id, row, signer) for row in rows))
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                if free := AT_ONCE - len(sending):
+                    rows = await self.pool.fetch(_q.lease_due, endpoint_id, free, LEASE_S)
+                    sending |= {asyncio.create_task(self._tell(endpoint_id, row, signer)) for row in rows}
+                if not sending:
+                    return
+                ended, sending = await asyncio.wait(sending, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    _say_why_it_fell(endpoint_id, task)
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
 
     async def _tell(self, endpoint_id: str, row: Any, signer: Webhook) -> None:
         if row["attempts"] > MAX_ATTEMPTS:  # the processes that tried have died of it, one after another
@@ -115,6 +127,11 @@ class Outbox:
                 log.warning("a webhook is given up", extra={"webhook_delivery": row["id"]})
                 if gone:
                     await self.pool.execute(_q.switch_off, endpoint_id, "The address answered 410: it is gone.")
+
+
+def _say_why_it_fell(endpoint_id: str, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("telling fell: %s: %s", type(error).__name__, error, extra={"webhook_endpoint": endpoint_id})
 
 
 async def forget_old(pool: Pool) -> None:

@@ -201,12 +201,16 @@ async def test_given_up_at_last_and_told_again_on_demand(operated: Operated) -> 
 
 async def test_one_that_hangs_holds_up_no_other(operated: Operated) -> None:
     operated.integrator.hold = asyncio.Event()
-    await operated.tell(operated.integrator, "job.awaiting_work_payment")
+    hangs = await operated.tell(operated.integrator, "job.awaiting_work_payment")
     other = await operated.tell(operated.other, "job.awaiting_work_payment")
-    for _ in range(15):
+    await operated.web.buy("echo", {})
+    await operated.integrator.until(lambda told: len(told) == 1, hangs["secret"])
+    for _ in range(14):
         await operated.web.buy("echo", {})
     await operated.other.until(lambda told: len(told) == 15, other["secret"])
-    assert len(operated.integrator.told) == 8  # as many as one endpoint is sent at once
+    await operated.integrator.until(lambda told: len(told) == 8, hangs["secret"])  # one hangs, the next are sent
+    tried = [one["attempts"] for one in await operated.deliveries() if one["endpointId"] == hangs["id"]]
+    assert sorted(tried) == [0] * 7 + [1] * 8  # as many as one endpoint is sent at once
 
 
 async def test_gone_is_switched_off_and_what_comes_later_is_not_told(operated: Operated) -> None:
