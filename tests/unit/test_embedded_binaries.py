@@ -7,7 +7,9 @@ import pwd
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,11 +115,50 @@ def test_root_never_runs_the_server(tmp_path: Path, other: Account) -> None:
 
 @as_root
 def test_a_system_user_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    useradd = tmp_path / "useradd"
-    useradd.write_text("#!/bin/sh\necho 'cannot lock\n/etc/passwd' >&2\nexit 1\n")
-    useradd.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    useradd_is(tmp_path, monkeypatch, "echo 'cannot lock\n/etc/passwd' >&2\nexit 1")
     monkeypatch.setattr(account, "SYSTEM_USER", "boltworks-no-such-user")
     with pytest.raises(EmbeddedPostgresError, match="cannot lock /etc/passwd; make it by hand") as raised:
         server_account(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@as_root
+def test_of_first_starts_at_the_same_time_one_makes_the_system_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As useradd does, this one looks first, writes later, and writes over what was written in between."""
+    lock, calls, users = (tmp_path / name for name in ("lock", "calls", "users"))
+    os.mkfifo(tmp_path / "go")
+    useradd_is(tmp_path, monkeypatch, f"echo x >>{calls}\nread go <{tmp_path}/go\necho $$ >{users}")
+    monkeypatch.setattr(account, "FIRST_START_LOCK", lock)
+    monkeypatch.setattr(account, "_lookup", lambda _: Account(int(users.read_text()), 1) if users.exists() else None)
+    with ThreadPoolExecutor(2) as starts:
+        both = [starts.submit(server_account, tmp_path) for _ in range(2)]
+        while not (waits_for(lock) or (calls.exists() and calls.read_text() == "x\n" * 2)):
+            time.sleep(0.01)
+        for _ in calls.read_text().splitlines():
+            (tmp_path / "go").write_text("go\n")
+        one, other = (start.result() for start in both)
+    assert (calls.read_text(), one) == ("x\n", other)
+
+
+def useradd_is(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """No test makes a user on this machine."""
+    (folder / "useradd").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "useradd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def waits_for(lock: Path) -> bool:
+    """Whether somebody waits for this file's lock while somebody else holds it."""
+    inode = f":{lock.stat().st_ino} " if lock.exists() else "none"
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+@as_root
+def test_a_first_start_that_cannot_be_the_only_one_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    useradd_is(tmp_path, monkeypatch, "exit 1")
+    monkeypatch.setattr(account, "SYSTEM_USER", "boltworks-no-such-user")
+    monkeypatch.setattr(account, "FIRST_START_LOCK", tmp_path / "none" / "lock")
+    with pytest.raises(EmbeddedPostgresError, match="lock: No such file or directory; make it by hand"):
+        server_account(tmp_path)
