@@ -6,10 +6,12 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from gateway.refunds.destination import Destination
+from ledger import sql
 from ledger.database import Connection, Pool
 from ledger.money import sats_to_msat
 from lightning.types import PaymentRequest
 
+_q = sql.load("gateway.jobs")
 PAYEE, OTHER_PAYEE = "03" + "22" * 32, "03" + "33" * 32
 
 
@@ -56,13 +58,7 @@ async def owe_more(pool: Pool | Connection, job_id: str, amount_sats: int, cause
         cause,
         amount_msat,
     )
-    await pool.execute(
-        "insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)",
-        refund_id,
-        job_id,
-        cause,
-        amount_sats,
-    )
+    await pool.execute(_q.insert_refund, refund_id, job_id, cause, amount_sats)
 
 
 def destination(name: str, payee: str = PAYEE) -> Destination:

@@ -167,8 +167,11 @@ update jobs set state = 'failed', failure_reason = $2, absorbed_sats = 0, user_c
 where id = $1 and state = 'awaiting_work_payment' returning id
 
 -- name: insert_refund
--- One debt, one cause.
-insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4)
+-- One debt, one cause. Under the job's lock, and the job is touched: a claim that saw less goes the long way.
+with owed as (
+    insert into refunds (id, job_id, cause, amount_sats) values ($1, $2, $3, $4) returning job_id
+)
+update jobs set updated_at = now() from owed where jobs.id = owed.job_id
 
 -- name: next_runs
 -- Each run of the worker has a number of its own; results of earlier runs are late from here on. In the order of ids.

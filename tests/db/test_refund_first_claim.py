@@ -64,7 +64,6 @@ async def test_a_debt_that_came_since_is_claimed_too(pool: Pool) -> None:
     wanted = destination("one")
     before = await seen(pool, JOB, wanted)
     await owe_more(pool, JOB, 7, "late:x", "second")
-    await pool.execute(_q.touch_job, JOB)
     await claim_seen(pool, JOB, wanted, RULE, 1, before)
     assert await refunds(pool, JOB) == {f"refund-{JOB}": ("paying", 27), "second": ("paying", 27)}
 
@@ -112,7 +111,7 @@ async def test_it_waits_for_who_holds_the_job_and_looks_again(pool: Pool) -> Non
     async with pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        await conn.execute(_q.touch_job, JOB)
+        await conn.execute(_q.lock_job, JOB)
         await owe_more(conn, JOB, 7, "late:x", "second")
         waiting = asyncio.create_task(claim_seen(pool, JOB, wanted, RULE, 1, before))
         await until_somebody_waits(pool)
