@@ -253,10 +253,11 @@ class LndNode:
     ) -> PaymentOutcome:
         """The first terminal word of a payment's stream. Leaving the stream does not stop the payment.
 
-        The deadline is kept here; the one given to LND ends later, or the two would race to name the error.
+        The deadline is kept here; the one given to LND ends later, or the two would race to name the error, and not
+        later than one and a half times as long: a refund's lease lasts twice as long.
         """
         last: PaymentOutcome = Unknown("no update came")
-        stream = self._channel.stream(method, request, timeout_s=deadline_s + DEADLINE_GRACE_S)
+        stream = self._channel.stream(method, request, timeout_s=deadline_s + min(DEADLINE_GRACE_S, deadline_s / 2))
         try:
             async with asyncio.timeout(deadline_s), aclosing(stream) as updates:
                 async for message in updates:

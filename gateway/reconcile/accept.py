@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.refunds.claim import reject_tried
+from gateway.refunds.decisions import GiveUp
 from gateway.refunds.owner import lock_owner
 from ledger import book, sql, transfers
 from ledger.database import Connection, Pool
@@ -77,7 +78,7 @@ async def _record_paid(conn: Connection, attempt: Any, verdict: WasPaid) -> None
 async def _record_unpaid(conn: Connection, attempt_id: str) -> None:
     _won(await conn.fetchval(_q.accept_failed, attempt_id, OPERATOR_SAID_UNPAID))
     await conn.execute(_refunds.refunds_pending_again, attempt_id)
-    await reject_tried(conn, attempt_id, OPERATOR_SAID_UNPAID)
+    await reject_tried(conn, attempt_id, GiveUp(OPERATOR_SAID_UNPAID))
 
 
 def _won(attempt_id: str | None) -> None:

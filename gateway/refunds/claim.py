@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from gateway import problems
 from gateway.ids import new_id
 from gateway.problems import Problem
+from gateway.refunds.decisions import GiveUp
 from gateway.refunds.destination import Destination, Owed, refuse_amount
 from gateway.refunds.fees import LOCK_ID, FeeGrant, FeeLimit, FeesToday, grant_fee
 from gateway.refunds.lnurl import is_address
@@ -24,6 +25,8 @@ from ledger.database import Connection, Pool, from_jsonb
 
 _q = sql.load("gateway.refunds")
 
+ASKED_SOON_S = 60.0
+"""An address whose invoice expired before anything was sent."""
 GAVE_WAY = "Another destination was given."
 
 
@@ -34,7 +37,7 @@ UseUp: TypeAlias = Callable[[Connection], Awaitable[None]]
 class Claimed(StrEnum):
     STARTED = "started"
     ALREADY = "already"
-    """The same invoice claims it already: the same answer again."""
+    """The same invoice, or the address on file, claims it already: the same answer again."""
     KEPT = "kept"
     """Nothing is owed yet: the destination is on file and will be paid when something is."""
 
@@ -91,7 +94,7 @@ async def _claim(
             problems.NOTHING_TO_REFUND, "Everything that was owed is paid or on its way, or nothing ever was."
         )
     if not pending:
-        return await _keep(conn, job["has_ended"], job_id, destination.text, last)
+        return await _keep(conn, job, job_id, destination.text, last)
     if last is not None and (last["state"] in ("unfinished", "frozen") or last["leased"]):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     taken = {id: sats for id, sats in pending if destination.refund_ids is None or id in destination.refund_ids}
@@ -207,10 +210,13 @@ async def keep_address(pool: Pool, job_id: str, text: str, *, also: UseUp | None
             await conn.execute(_q.set_refund_to, job_id, text)
             return Claimed.KEPT
         last = await conn.fetchrow(_q.last_attempt, job_id)
-        return await _keep(conn, job["has_ended"], job_id, text, last)
+        return await _keep(conn, job, job_id, text, last)
 
 
-async def _keep(conn: Connection, has_ended: bool, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
+async def _keep(conn: Connection, job: Any, job_id: str, text: str, last: asyncpg.Record | None) -> Claimed:
+    has_ended = job["has_ended"]
+    if has_ended and last is not None and job["refund_to"] == last["destination"] == text:
+        return Claimed.ALREADY
     if has_ended and last is not None and last["state"] in ("unfinished", "frozen"):
         raise Problem(problems.REFUND_IN_PROGRESS, "Wait until it has ended; then give another invoice if it failed.")
     if has_ended:
@@ -224,12 +230,9 @@ async def jobs_with_destination(pool: Pool, min_sats: int) -> list[tuple[str, st
     return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file, min_sats)]
 
 
-async def reject_tried(conn: Connection, attempt_id: str, why: str, *, for_want_of_budget: bool = False) -> None:
-    """The attempt failed finally: an address that is still on file says why, and is not asked again by itself.
-
-    What failed for want of fee budget alone is tried again on the next day.
-    """
-    await conn.execute(_q.reject_tried, attempt_id, why, for_want_of_budget)
+async def reject_tried(conn: Connection, attempt_id: str, ended: GiveUp) -> None:
+    """The attempt failed finally: an address that is still on file says why, and is asked again when `ended` says."""
+    await conn.execute(_q.reject_tried, attempt_id, ended.reason, ended.address_asked, ASKED_SOON_S)
 
 
 async def reject_on_file(pool: Pool, job_id: str, destination: str, why: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TypeAlias
 
 from gateway.refunds.fees import FeeBound
@@ -73,13 +74,23 @@ class Paid:
     fee_msat: int
 
 
+class AddressAsked(StrEnum):
+    """When an address on file is asked for another invoice by itself, after its attempt failed finally."""
+
+    NEVER = "never"
+    """It was tried: it says why, and its owner gives another or the same again."""
+    TOMORROW = "tomorrow"
+    """A larger fee budget might have found a route."""
+    SOON = "soon"
+    """Nothing was sent to it in time: no fault of the address."""
+
+
 @dataclass(frozen=True, slots=True)
 class GiveUp:
     """Finally failed: no sat left the node for it and none can any more. The debt waits for a new destination."""
 
     reason: str
-    for_want_of_budget: bool = False
-    """A larger fee budget might have found a route: an address on file is tried again on the next day."""
+    address_asked: AddressAsked = AddressAsked.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,7 @@ def _before_first_send(facts: Facts, outcome: PaymentOutcome, now: datetime) -> 
     if not facts.history_intact and not isinstance(outcome, Unknown):
         return Freeze(BACKUP_RESTORED)
     if isinstance(outcome, NotFound):
-        return Send() if _can_send(facts, now) else GiveUp(EXPIRED_UNSENT)
+        return Send() if _can_send(facts, now) else GiveUp(EXPIRED_UNSENT, AddressAsked.SOON)
     if isinstance(outcome, Settled | Failed | InFlight):
         return GiveUp("This invoice was used on the gateway's node before.")
     return Wait(False, outcome.why)
@@ -168,7 +179,7 @@ def _pause(sends: int) -> timedelta:
 
 def _give_up(facts: Facts, reason: FailureReason) -> GiveUp:
     if reason is FailureReason.NO_ROUTE and facts.fee_bound is not None:
-        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound], for_want_of_budget=True)
+        return GiveUp(FEE_BUDGET_WORDS[facts.fee_bound], AddressAsked.TOMORROW)
     return GiveUp(WORDS[reason])
 
 
@@ -180,13 +191,16 @@ def _when_not_found(facts: Facts, now: datetime) -> Step:
     if _can_send(facts, now) and facts.sends < MAX_SENDS:
         return Send()
     if now >= facts.expires_at + FINALLY_FAILED_AFTER:
-        return GiveUp(EXPIRED_UNSENT)
+        return GiveUp(EXPIRED_UNSENT, AddressAsked.SOON)
     return Wait(False, "no send of it was taken up; it is safe to give up only after its invoice has expired")
 
 
 def may_join_flight(amount_sats: int, in_flight_sats: int, cap_sats: int) -> bool:
-    """Whether one more send keeps within the cap on all that is in flight. What is larger than the cap goes alone."""
-    return in_flight_sats == 0 or in_flight_sats + amount_sats <= cap_sats
+    """Whether one more send keeps within the cap on all that is in flight.
+
+    What is larger than the cap goes beside what keeps within it, one at a time: alone, it could wait for ever.
+    """
+    return in_flight_sats + amount_sats <= cap_sats or (amount_sats > cap_sats >= in_flight_sats)
 
 
 def _can_send(facts: Facts, now: datetime) -> bool:

@@ -181,6 +181,9 @@ class RefundExecutor:
         if row is None:
             return None
         attempt.row = row
+        lease_left_s = (row["lease_until"] - row["now"]).total_seconds()
+        if lease_left_s <= 0:
+            raise RuntimeError("the lease ended while the send was counted; nothing was sent")
         self.metrics.refunds.labels("sent").inc()
         log.info("refund is sent", extra=attempt.log)
         outcome = await self.node.send_payment(
@@ -189,7 +192,7 @@ class RefundExecutor:
             fee_limit_msat=Msat(row["fee_limit_msat"]),
             cltv_limit=self.cltv_limit,
             timeout_s=60,
-            deadline_s=min(FOLLOW_S, self.lease_s / 2),
+            deadline_s=min(FOLLOW_S, lease_left_s / 2),
         )
         self._history.saw(outcome)
         return outcome
@@ -198,10 +201,10 @@ class RefundExecutor:
         match step:
             case Paid(preimage, fee_msat):
                 await self._record_paid(attempt, owner, preimage, fee_msat)
-            case GiveUp(reason, for_want_of_budget):
-                await self._record_failed(attempt, owner, reason, for_want_of_budget)
+            case GiveUp():
+                await self._record_failed(attempt, owner, step)
                 self.metrics.refunds.labels("failed").inc()
-                log.warning("refund failed: %s", reason, extra=attempt.log)
+                log.warning("refund failed: %s", step.reason, extra=attempt.log)
             case Freeze(reason):
                 await self._record_frozen(attempt, owner, reason)
                 log.error("ALARM: refund frozen: %s", reason, extra=attempt.log)
@@ -220,15 +223,15 @@ class RefundExecutor:
             self.metrics.refunds.labels("paid").inc()
             log.info("refund is paid", extra=attempt.log)
 
-    async def _record_failed(self, attempt: Attempt, owner: str, reason: str, for_want_of_budget: bool) -> None:
+    async def _record_failed(self, attempt: Attempt, owner: str, step: GiveUp) -> None:
         """Its refunds are pending again; an address on file that gave the invoice says why."""
         async with self.pool.acquire() as conn, conn.transaction():
             await lock_owner(conn, attempt.row["job_id"])
-            job_id = await conn.fetchval(_q.record_failed, attempt.id, owner, reason)
+            job_id = await conn.fetchval(_q.record_failed, attempt.id, owner, step.reason)
             if job_id is None:
                 return
             await conn.execute(_q.refunds_pending_again, attempt.id)
-            await reject_tried(conn, attempt.id, reason, for_want_of_budget=for_want_of_budget)
+            await reject_tried(conn, attempt.id, step)
             await conn.execute(_q.touch_job, job_id)
 
     async def _record_frozen(self, attempt: Attempt, owner: str, reason: str) -> None:

@@ -11,5 +11,5 @@ _q = sql.load("gateway.refunds")
 
 
 async def lock_owner(conn: Connection, owner_id: str) -> Any | None:
-    """`id, state, has_ended`, locked before its refunds; None: there is no such owner."""
+    """`id, state, refund_to, has_ended`, locked before its refunds; None: there is no such owner."""
     return await conn.fetchrow(_q.lock_job, owner_id) or await conn.fetchrow(_q.lock_session, owner_id)

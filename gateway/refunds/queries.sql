@@ -9,7 +9,7 @@ select id, state, refund_to, state in ('closed', 'expired') as has_ended from se
 -- name: with_last_attempt
 -- The newest attempt of an owner ($1). Between sends: the node told how each of them ended, and the next is not due yet.
 last as (
-    select id, state, coalesce(lease_until > now(), false) as leased,
+    select id, state, destination, coalesce(lease_until > now(), false) as leased,
            state = 'unfinished' and sends > 0 and sends = failed_sends as between_sends
     from refund_attempts where job_id = $1 order by created_at desc limit 1
 )
@@ -17,7 +17,7 @@ last as (
 -- name: last_attempt
 with
 -- include: gateway.refunds queries.sql with_last_attempt
-select id, state, leased, between_sends from last
+select id, state, destination, leased, between_sends from last
 
 -- name: claim_facts
 -- Under the owner's lock: who has this payment hash (it belongs to one attempt, for ever), how the newest attempt stands, and
@@ -28,7 +28,7 @@ with pending as materialized (
 -- include: gateway.refunds queries.sql with_last_attempt
 select (select job_id from refund_attempts where payment_hash = $2) as claimant,
        (select jsonb_agg(jsonb_build_array(id, amount_sats) order by id) from pending) as pending,
-       last.id, last.state, last.leased, last.between_sends
+       last.id, last.state, last.destination, last.leased, last.between_sends
 from (select) as one left join last on true
 
 -- name: lock_pending
@@ -113,20 +113,23 @@ select attempt_id, sats from sends_in_flight($1)
 
 -- name: count_sends
 -- Sends, if they keep within the cap ($2; null: that was decided) all together: each is counted, its lease checked and renewed,
--- in the step before it leaves. One row at least; `fits` false: none was counted, because of the cap.
+-- in the step before it leaves, by the clock of then (the lock may have been waited for). What its owner counted and got no
+-- answer to counts once: a lease is for one send. One row at least; `fits` false: none was counted, because of the cap.
 with flight as (
     select attempt_id, sats from sends_in_flight($1)
 ), total as materialized (
     select $2::bigint is null or coalesce(sum(sats), 0) <= $2 as fits
     from (select * from flight union select id, amount_sats from refund_attempts where id = any($3::text[])) as together
 ), counted as (
-    update refund_attempts attempt set sends = attempt.sends + 1, failure_reason = null, node_pubkey = asked.node_pubkey,
-        highest_payment_index = asked.highest_payment_index, lease_until = now() + make_interval(secs => $8)
+    update refund_attempts attempt set sends = asked.sends + 1, failure_reason = null, node_pubkey = asked.node_pubkey,
+        highest_payment_index = asked.highest_payment_index,
+        lease_until = clock_timestamp() + make_interval(secs => $8)
     from unnest($3::text[], $4::text[], $5::int[], $6::text[], $7::bigint[])
         as asked (id, owner, sends, node_pubkey, highest_payment_index)
     where (select fits from total) and attempt.id = asked.id and attempt.lease_owner = asked.owner
-      and attempt.lease_until > now() and attempt.state = 'unfinished' and attempt.sends = asked.sends
-    returning attempt.*, now() as now
+      and attempt.lease_until > clock_timestamp() and attempt.state = 'unfinished'
+      and attempt.sends in (asked.sends, asked.sends + 1)
+    returning attempt.*, clock_timestamp() as now
 )
 select total.fits, counted.* from total left join counted on true
 
@@ -156,10 +159,11 @@ with job as (
 update sessions set refund_to_error = $3, refund_to_retry_at = null, updated_at = now() where id = $1 and refund_to = $2
 
 -- name: reject_tried
--- The address that gave the attempt's invoice says why it failed; $3: it is tried again when the next day's budget is
--- there, at once if the attempt counted on a day that is over.
+-- The address that gave the attempt's invoice says why it failed. Asked again ($3): tomorrow, when the next day's budget is
+-- there (at once if the attempt counted on a day that is over); or soon, after $4 s.
 with tried as (
-    select job_id, destination, case when $3 then (fee_day + 1)::timestamp at time zone 'utc' end as again_at
+    select job_id, destination, case $3 when 'tomorrow' then (fee_day + 1)::timestamp at time zone 'utc'
+                                        when 'soon' then now() + make_interval(secs => $4) end as again_at
     from refund_attempts where id = $1
 ), job as (
     update jobs set refund_to_error = $2, updated_at = now(), refund_to_retry_at = again_at

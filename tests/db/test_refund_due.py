@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from gateway import problems
+from gateway.metrics import Metrics
 from gateway.problems import Problem
-from gateway.refunds.claim import claim, jobs_with_destination
+from gateway.refunds.attempt import Attempt
+from gateway.refunds.claim import Claimed, claim, jobs_with_destination, keep_address
+from gateway.refunds.decisions import EXPIRED_UNSENT
+from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.fees import FeeLimit
 from ledger.database import Pool
+from lightning.fake import FakeNode
 from tests.debts import destination, job_name, owe
 
 
@@ -66,3 +73,37 @@ async def test_a_claim_from_the_file_is_void_once_its_owner_said_otherwise(pool:
     await pool.execute("update jobs set refund_to = $1", given.text)
     await claim(pool, job_id, given, rule, 1, from_file=True)
     assert await pool.fetchval("select refund_to from jobs") is None
+
+
+async def test_an_address_that_nothing_was_sent_to_in_time_is_asked_again_soon(pool: Pool) -> None:
+    """LND was away, or as much as may be was in flight, until its invoice had expired: no fault of the address."""
+    job_id, given = job_name(1), replace(destination("its invoice"), text="ann@host")
+    await owe(pool, job_id, 70)
+    await pool.execute("update jobs set refund_to = 'ann@host'")
+    await claim(pool, job_id, given, FeeLimit(10, Decimal(1)), 1, from_file=True)
+    await pool.execute(
+        "update refund_attempts set expires_at = now(), lease_owner = 'me', lease_until = now() + interval '1 minute'"
+    )
+    executor = RefundExecutor(pool, FakeNode(), Metrics(), 15.0, 432, 16, asyncio.Event())
+    await executor.advance(Attempt(await pool.fetchrow("select *, now() as now from refund_attempts")), "me")
+    told = await pool.fetchrow(
+        "select refund_to_error, refund_to_retry_at - now() between '30 s' and '90 s' as soon from jobs"
+    )
+    assert tuple(told) == (EXPIRED_UNSENT, True)
+    assert await jobs_with_destination(pool, 1) == []
+    await pool.execute("update jobs set refund_to_retry_at = now()")
+    assert await jobs_with_destination(pool, 1) == [(job_id, "ann@host")]
+
+
+async def test_the_address_that_was_claimed_for_is_the_same_answer_again(pool: Pool) -> None:
+    """Whoever gave it did not hear the answer, and asks again."""
+    job_id, given, rule = job_name(1), replace(destination("its invoice"), text="ann@host"), FeeLimit(10, Decimal(1))
+    await owe(pool, job_id, 70)
+    assert await claim(pool, job_id, given, rule, 1) is Claimed.STARTED
+    assert await keep_address(pool, job_id, "ann@host") is Claimed.ALREADY
+    assert await claim(pool, job_id, replace(destination("another"), text="ann@host"), rule, 1) is Claimed.ALREADY
+    for other in ("bob@host", "ann@other"):
+        with pytest.raises(Problem) as refused:
+            await keep_address(pool, job_id, other)
+        assert refused.value.type is problems.REFUND_IN_PROGRESS
+    assert await pool.fetchval("select refund_to from jobs") == "ann@host"

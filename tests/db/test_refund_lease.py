@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,10 +20,11 @@ from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import Claimed, claim
 from gateway.refunds.fees import FeeLimit
 from gateway.refunds.history import Reached
-from gateway.refunds.sends import LEASE_LOST, NextSend, count_sends
+from gateway.refunds.sends import LEASE_LOST, SENDS_LOCK_ID, NextSend, count_sends
 from ledger import sql
 from ledger.database import Pool
 from tests.debts import destination, owe, owe_more
+from tests.waiting import until_somebody_waits
 
 _q = sql.load("gateway.refunds")
 JOB = "a-job-of-twenty-two-ch"
@@ -61,6 +64,10 @@ async def lease(pool: Pool, owner: str) -> list[str]:
     return [row["id"] for row in await pool.fetch(_q.lease_due, owner, 15.0, 10)]
 
 
+async def lapse(pool: Pool) -> None:
+    await pool.execute("update refund_attempts set lease_until = clock_timestamp()")
+
+
 CountSend = Callable[[str, int], Awaitable[Any]]
 
 
@@ -81,7 +88,7 @@ def count_send(pool: Pool, request: pytest.FixtureRequest) -> CountSend:
 async def test_a_living_lease_is_not_taken(pool: Pool, attempt: str) -> None:
     assert await lease(pool, "first") == [attempt]
     assert await lease(pool, "second") == []
-    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    await lapse(pool)
     assert await lease(pool, "second") == [attempt]
 
 
@@ -92,12 +99,57 @@ async def test_a_send_is_counted_only_by_who_holds_the_lease(pool: Pool, attempt
     counted = await count_send("first", 0)
     assert counted is not None
     assert (counted["sends"], counted["node_pubkey"], counted["highest_payment_index"]) == (1, "node", 7)
-    assert await count_send("first", 0) is None, "each send is counted once"
+    await lapse(pool)
+    await lease(pool, "second")
+    assert await count_send("first", 0) is None
+
+
+async def test_a_count_whose_answer_was_lost_is_found_again(pool: Pool, attempt: str, count_send: CountSend) -> None:
+    """The commit stands, the connection died before it said so; a lease is for one send, so that one has not left."""
+    await lease(pool, "first")
+    await count_send("first", 0)
+    again = await count_send("first", 0)
+    assert again is not None
+    assert again["sends"] == 1
+    assert await count_send("first", 2) is None
+
+
+async def test_a_lease_that_ends_while_the_lock_is_waited_for_sends_nothing(
+    pool: Pool, attempt: str, count_send: CountSend
+) -> None:
+    """Whoever took the attempt over could send at the same time."""
+    await lease(pool, "first")
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute(_q.sends_in_flight, SENDS_LOCK_ID)
+        counting = asyncio.create_task(count_send("first", 0))
+        await until_somebody_waits(pool)
+        await lapse(pool)
+        await transaction.commit()
+    assert await counting is None
+
+
+async def test_a_lease_is_renewed_by_the_clock_of_after_the_wait(
+    pool: Pool, attempt: str, count_send: CountSend
+) -> None:
+    await lease(pool, "first")
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute(_q.sends_in_flight, SENDS_LOCK_ID)
+        counting = asyncio.create_task(count_send("first", 0))
+        await until_somebody_waits(pool)
+        waited_until = await pool.fetchval("select clock_timestamp()")
+        await transaction.commit()
+    counted = await counting
+    assert counted["lease_until"] - timedelta(seconds=15) > waited_until
+    assert counted["now"] > waited_until
 
 
 async def test_no_send_after_the_lease_is_over(pool: Pool, attempt: str, count_send: CountSend) -> None:
     await lease(pool, "first")
-    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    await lapse(pool)
     assert await count_send("first", 0) is None
 
 
@@ -131,7 +183,7 @@ async def test_a_new_destination_waits_for_the_end_of_a_failed_attempts_lease(po
     with pytest.raises(Problem) as refused:
         await claim(pool, JOB, destination("new"), rule, 1)
     assert refused.value.type is problems.REFUND_IN_PROGRESS
-    await pool.execute("update refund_attempts set lease_until = now() - interval '1 second'")
+    await lapse(pool)
     assert await claim(pool, JOB, destination("new"), rule, 1) is Claimed.STARTED
 
 

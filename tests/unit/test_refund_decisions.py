@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.refunds.decisions import (
+    EXPIRED_UNSENT,
     MAX_SENDS,
+    AddressAsked,
     Facts,
     Freeze,
     GiveUp,
@@ -110,6 +112,13 @@ FAILED_ONCE = replace(SENT, failed_sends=1, last_failed_index=9, update_seen=Tru
 )
 def test_next_step(facts: Facts, outcome: PaymentOutcome, kind: type[Step]) -> None:
     assert isinstance(next_step(facts, outcome, NOW), kind)
+
+
+@pytest.mark.parametrize(
+    "facts", [replace(NEVER_SENT, expires_at=JUST_EXPIRED), replace(SENT, expires_at=LONG_EXPIRED)]
+)
+def test_an_address_to_which_nothing_was_sent_is_asked_again_soon(facts: Facts) -> None:
+    assert next_step(facts, NotFound(), NOW) == GiveUp(EXPIRED_UNSENT, AddressAsked.SOON)
 
 
 def test_paid_carries_the_proof_and_the_fee() -> None:

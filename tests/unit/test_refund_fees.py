@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.refunds.decisions import FEE_BUDGET_WORDS, WORDS, GiveUp, may_join_flight, next_step
+from gateway.refunds.decisions import FEE_BUDGET_WORDS, WORDS, AddressAsked, GiveUp, may_join_flight, next_step
 from gateway.refunds.fees import FeeBound, FeeLimit, FeesToday, grant_fee
 from lightning.types import Failed, FailureReason
 from tests.unit.test_refund_decisions import JUST_EXPIRED, NOW, SENT
@@ -54,7 +54,7 @@ def test_without_budgets_nothing_bounds() -> None:
 def test_no_route_within_what_is_left_says_that_the_budget_is_used_up(bound: FeeBound) -> None:
     facts = replace(SENT, expires_at=JUST_EXPIRED, fee_bound=bound)
     assert next_step(facts, Failed(FailureReason.NO_ROUTE, 9), NOW) == GiveUp(
-        FEE_BUDGET_WORDS[bound], for_want_of_budget=True
+        FEE_BUDGET_WORDS[bound], AddressAsked.TOMORROW
     )
     refused = next_step(facts, Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, 9), NOW)
     assert refused == GiveUp(WORDS[FailureReason.INCORRECT_PAYMENT_DETAILS])
@@ -62,7 +62,11 @@ def test_no_route_within_what_is_left_says_that_the_budget_is_used_up(bound: Fee
 
 @pytest.mark.parametrize(
     ("amount_sats", "in_flight_sats", "may"),
-    [(10, 0, True), (10, 90, True), (10, 91, False), (500, 0, True), (500, 1, False)],
+    [
+        *((10, 0, True), (10, 90, True), (10, 91, False), (100, 0, True), (100, 1, False)),
+        *((500, 0, True), (500, 100, True), (500, 101, False), (500, 500, False), (1, 500, False)),
+    ],
 )
 def test_what_is_in_flight_is_capped(amount_sats: int, in_flight_sats: int, may: bool) -> None:
+    """What is larger than the cap goes beside what keeps within it, and waits for another such."""
     assert may_join_flight(amount_sats, in_flight_sats, cap_sats=100) is may
