@@ -135,7 +135,8 @@ async def running(gateway: Gateway, sock: socket.socket, *, watch: bool, work: b
         await tasks.add("live", lambda: gateway.hub.run(gateway.pool))
         await tasks.add("sweep", sweep(gateway).run)
         await tasks.add("housekeeping", lambda: keep_house(gateway))
-        await tasks.add("session holds", lambda: sessions.keep_holds(gateway))
+        await tasks.add("session leases", lambda: sessions.keep_holds(gateway))
+        await tasks.add("session holds", lambda: sessions.release_holds(gateway))
         await tasks.add("session sweep", lambda: sessions.run(gateway))
         await tasks.add("fiat prices", lambda: gateway.fiat.run(gateway.session))
         if work:

@@ -378,6 +378,13 @@ MUTANTS = (
         FIRST + "test_it_waits_for_who_holds_the_job_and_looks_again",
     ),
     Mutant(
+        "a busy process releases what it runs",
+        "gateway/sessions/queries.sql",
+        " and not (owner = $1 and id = any($2::text[]))",
+        " and ($1 || $2::text) is not null",
+        "tests/web/test_session_requests.py::test_what_this_process_runs_is_not_lost_however_late_its_lease_is_renewed",
+    ),
+    Mutant(
         "sends of one group do not count for each other",
         "gateway/refunds/sends.py",
         "        flight.join(attempt.id, amount_sats)\n",

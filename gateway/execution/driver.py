@@ -13,6 +13,7 @@ from typing import TypeVar
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
 from pgqueuer.ports.driver import NotifyCallback
 
+from gateway.supervise import is_cancelled
 from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 
 T = TypeVar("T")
@@ -48,7 +49,9 @@ class PatientDriver(AsyncpgPoolDriver):
         while True:
             try:
                 await self._listen(channel, callback, listening)
-            except DATABASE_AWAY:
+            except DATABASE_AWAY as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(RETRY_S)
 
     async def _listen(self, channel: str, callback: NotifyCallback, listening: asyncio.Event) -> None:

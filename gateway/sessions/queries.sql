@@ -88,9 +88,11 @@ select coalesce(-sum(change_msat) filter (where kind = 'request'), 0)::bigint
 from session_entries where session_id = $1
 
 -- name: insert_request
+-- The lease begins now, not when the transaction began to wait for the session's lock.
 insert into session_requests (id, session_id, work, request_hash, pubkey, client_address, serve, estimate_sats,
                               absorb_sats, held_sats, owner, lease_until)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12))
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        clock_timestamp() + make_interval(secs => $12))
 
 -- name: request
 select * from session_requests where id = $1
@@ -111,11 +113,14 @@ where id = $1 and state = 'running' returning id
 
 -- name: renew_leases
 -- Of what this process really runs; a request that it lost track of lapses.
-update session_requests set lease_until = now() + make_interval(secs => $3)
+update session_requests set lease_until = clock_timestamp() + make_interval(secs => $3)
 where id = any($2::text[]) and owner = $1 and state = 'running'
 
 -- name: lost_requests
-select id from session_requests where state = 'running' and lease_until < now() order by lease_until limit 100
+-- What this process ($1) runs ($2) is not lost, however late its lease is renewed.
+select id from session_requests
+where state = 'running' and lease_until < now() and not (owner = $1 and id = any($2::text[]))
+order by lease_until limit 100
 
 -- name: forget_results
 -- Kept for a repeated call with the same Idempotency-Key, which is answered for a day.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gateway.ids import new_id
 from gateway.problems import Problem
 from ledger import sql
-from ledger.database import Pool
+from ledger.database import Connection
 
 _q = sql.load("gateway.sessions")
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Runs:
         if self._running:
             await asyncio.wait(list(self._running), timeout=timeout_s)
 
-    async def renew_leases(self, pool: Pool, lease_s: float) -> None:
+    async def renew_leases(self, conn: Connection, lease_s: float) -> None:
         """While this process lives, nobody takes its requests for lost."""
         if self._running:
-            await pool.execute(_q.renew_leases, self.owner, self.ids, lease_s)
+            await conn.execute(_q.renew_leases, self.owner, self.ids, lease_s)

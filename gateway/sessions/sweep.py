@@ -31,22 +31,30 @@ async def run(gateway: Gateway) -> None:
 
 
 async def keep_holds(gateway: Gateway) -> None:
-    """Until cancelled: this process's leases are renewed first, however late, then what others lost is released.
+    """Until cancelled: the leases of what this process runs are renewed.
 
-    On its own, so that no node that hangs keeps holds from being released.
+    On a connection of its own: the more requests wait for one, the more leases there are to renew.
     """
     lease_s = gateway.settings.lease_s
+    async with gateway.pool.acquire() as conn:
+        while True:
+            await gateway.session_runs.renew_leases(conn, lease_s)
+            await asyncio.sleep(min(SWEEP_S, lease_s / 3))
+
+
+async def release_holds(gateway: Gateway) -> None:
+    """Until cancelled. On its own, so that no node that hangs keeps holds from being released."""
     while True:
-        await gateway.session_runs.renew_leases(gateway.pool, lease_s)
         await release_lost(gateway)
-        await asyncio.sleep(min(SWEEP_S, lease_s / 3))
+        await asyncio.sleep(min(SWEEP_S, gateway.settings.lease_s / 3))
 
 
 async def release_lost(gateway: Gateway) -> list[str]:
     """What a dead process held is released, exactly once, whoever else sweeps. Answers the requests that ended here."""
     ended = []
     share = gateway.catalogue.pool.share_of_revenue
-    for row in await gateway.pool.fetch(_q.lost_requests):
+    runs = gateway.session_runs
+    for row in await gateway.pool.fetch(_q.lost_requests, runs.owner, runs.ids):
         try:
             state = await request.end(gateway.pool, row["id"], None, request.LOST, gateway.rules, share)
         except DATABASE_AWAY:

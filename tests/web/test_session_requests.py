@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.ids import new_id
 from gateway.sessions.request import LOST, end
 from gateway.sessions.sweep import forget_results, release_lost
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, fund, operator, pool_now, rank, signed
 from tests.web.test_sessions import KEY, current, funded, opened, until
@@ -204,7 +204,7 @@ async def test_a_client_that_goes_away_is_charged_and_finds_its_answer_again(web
     running.cancel()
     web.service.release.set()
     await until(web, session, balanceSats=140, heldSats=0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (found := await ask(web, session, {"cost": 10, "hold": True}, headers=KEY))[0] == 409:
             await asyncio.sleep(0.1)
     assert (found[0], found[1]["chargedSats"]) == (200, 10)
@@ -229,13 +229,13 @@ async def test_one_key_twice_at_once_runs_once(web: Web) -> None:
     async with web.gateway.pool.acquire() as conn, conn.transaction():
         await conn.execute("select from sessions for no key update")
         asked = [asyncio.create_task(ask(web, session, {"cost": 10}, headers=KEY))]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not await web.gateway.pool.fetchval(
                 "update idempotency_keys set lease_until = now() - interval '1 second' returning true"
             ):
                 await asyncio.sleep(0.02)
         asked.append(asyncio.create_task(ask(web, session, {"cost": 10}, headers=KEY)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while await web.gateway.pool.fetchval("select count(*) from pg_locks where not granted") < 2:
                 await asyncio.sleep(0.02)
     codes = sorted([(status, body.get("code")) for status, body in await asyncio.gather(*asked)])
@@ -258,7 +258,7 @@ async def test_the_lease_of_what_runs_is_renewed(web: Web) -> None:
     await web.service.arrived.wait()
     lease = "select lease_until from session_requests"
     first = await web.gateway.pool.fetchval(lease)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await web.gateway.pool.fetchval(lease) == first:
             await asyncio.sleep(0.1)
     web.service.release.set()
@@ -345,6 +345,17 @@ async def test_work_that_keeps_failing_slows_its_buyer(web: Web) -> None:
     assert (status, problem["code"]) == (429, "slowed")
 
 
+async def test_what_this_process_runs_is_not_lost_however_late_its_lease_is_renewed(web: Web) -> None:
+    session = await known(web, 150, "new", 0)
+    running = asyncio.create_task(ask(web, session, {"cost": 30, "hold": True}))
+    await web.service.arrived.wait()
+    await web.gateway.pool.execute("update session_requests set lease_until = now() - interval '1 second'")
+    assert await release_lost(web.gateway) == []
+    web.service.release.set()
+    assert (await running)[0] == 200
+    assert (await current(web, session))["balanceSats"] == 120
+
+
 async def test_what_a_dead_process_held_is_released_once(web: Web) -> None:
     """Its process is gone: nobody renews the lease, and its late result is discarded."""
     session = await known(web, 150, "new", 0)
@@ -354,11 +365,11 @@ async def test_what_a_dead_process_held_is_released_once(web: Web) -> None:
     request_id = await web.gateway.pool.fetchval("select id from session_requests")
     assert await end(web.gateway.pool, request_id, None, LOST, web.gateway.rules, Decimal(0)) is None
     assert await end(web.gateway.pool, request_id, "another process", LOST, web.gateway.rules, Decimal(0)) is None
-    web.gateway.session_runs.owner, alive = new_id(), web.gateway.session_runs.owner
-    await web.gateway.pool.execute("update session_requests set lease_until = now() - interval '1 second'")
+    await web.gateway.pool.execute(
+        "update session_requests set owner = 'a dead process', lease_until = now() - interval '1 second'"
+    )
     swept = await asyncio.gather(*(release_lost(web.gateway) for _ in range(4)))
     assert sum(len(ids) for ids in swept) <= 1  # the gateway's own sweep may have been quicker
-    web.gateway.session_runs.owner = alive
     await until(web, session, balanceSats=150, heldSats=0)
     web.service.release.set()
     status, problem = await running
