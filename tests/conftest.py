@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -29,6 +30,10 @@ from lightning.regtest.network import Network
 from tests.gateways import IMAGE_VARIABLE, Buyer, GatewayProcess, gateway_process
 from tests.services import WorkService, work_service
 
+hypothesis.settings.register_profile(
+    "boltworks", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("boltworks")
 FOLDER = "boltworks-test"
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 2 << 30

@@ -19,6 +19,7 @@ from lightning.regtest.docker.client import docker
 from lightning.regtest.envfile import render
 from lightning.regtest.ports import choose_ports
 from lightning.regtest.state import write_private
+from tests.waiting import PATIENCE_S
 
 START_TIMEOUT_S = 60
 IMAGE_VARIABLE = "BOLTWORKS_TEST_IMAGE"
@@ -170,7 +171,7 @@ class Buyer:
             "POST", f"/api/jobs/{job['id']}/refund", {"destination": destination}, token=job["token"]
         )
 
-    async def until(self, job: Mapping[str, Any], timeout_s: float = 40, **wanted: Any) -> dict[str, Any]:
+    async def until(self, job: Mapping[str, Any], timeout_s: float = PATIENCE_S, **wanted: Any) -> dict[str, Any]:
         """Poll until the job has these members, whatever happens to the gateway meanwhile."""
         seen: Any = None
         try:

@@ -81,4 +81,9 @@ class LndWorld:
 
     async def held_invoice(self, amount_sats: int) -> Held:
         request, preimage = await self.other.hold_invoice(amount_sats)
-        return Held(request, lambda: self.other.settle(preimage))
+
+        async def take() -> None:
+            await self.other.wait_accepted(read(request).payment_hash)
+            await self.other.settle(preimage)
+
+        return Held(request, take)

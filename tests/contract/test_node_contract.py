@@ -287,8 +287,8 @@ class TestPayments:
     async def test_a_held_payment_is_in_flight_by_the_deadline_and_settles_later(self, world: World) -> None:
         held = await world.held_invoice(5)
         payment_hash = read(held.payment_request).payment_hash
-        assert await send(world, held.payment_request, deadline_s=1.5) == InFlight()
-        assert await world.node.track_payment(payment_hash, deadline_s=0.5) == InFlight()
+        assert await send(world, held.payment_request, deadline_s=3) == InFlight()
+        assert await world.node.track_payment(payment_hash, deadline_s=2) == InFlight()
         assert isinstance(await send(world, held.payment_request), Unknown)
         await held.take()
         assert isinstance(await world.node.track_payment(payment_hash, deadline_s=20), Settled)
@@ -322,7 +322,7 @@ class TestPayments:
         held = await world.held_invoice(5)
         held_hash = read(held.payment_request).payment_hash
         assert held_hash not in await listed()
-        await send(world, held.payment_request, deadline_s=1.5)
+        await send(world, held.payment_request, deadline_s=3)
         assert (await listed())[held_hash] == InFlight()
         await held.take()
         settled = await world.node.track_payment(held_hash, deadline_s=20)

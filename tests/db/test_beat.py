@@ -8,12 +8,13 @@ from pathlib import Path
 from gateway.beat import beat, usable
 from ledger.database import Pool
 from lightning.fake import FakeNode
+from tests.waiting import PATIENCE_S
 
 
 async def test_it_is_touched_while_both_answer(pool: Pool, tmp_path: Path) -> None:
     file = tmp_path / "alive"
     beating = asyncio.create_task(beat(pool, FakeNode(), file))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not file.exists():
             await asyncio.sleep(0.01)
     beating.cancel()

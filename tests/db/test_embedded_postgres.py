@@ -22,9 +22,10 @@ from ledger.embedded.account import Account, can_run
 from ledger.embedded.binaries import wheel_binaries
 from ledger.embedded.files import ClusterFiles, open_private
 from ledger.embedded.locks import is_held, lock_within
+from ledger.embedded.server import START_TIMEOUT_S
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 30.0
+PATIENCE_S = START_TIMEOUT_S
 AS_ROOT = os.geteuid() == 0
 
 SETPRIV = shutil.which("setpriv")

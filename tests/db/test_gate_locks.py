@@ -16,6 +16,7 @@ from ledger.database import Connection, Pool
 from ledger.free_tier import Decision, Rules, Serve, Tier
 from ledger.grants import Ask
 from ledger.money import sats_to_msat
+from tests.waiting import PATIENCE_S
 
 RULES = Rules((Tier("all", 0, 0, 1000, Decimal(1)),), pool_cap_sats=1000, address_cap_sats=1000)
 FIRST, SECOND = f"{1:064x}", f"{2:064x}"
@@ -60,7 +61,7 @@ async def waiting_for(pool: Pool, statement: str, name: str, *asks: Ask) -> Asyn
 
 
 async def until_waiting(pool: Pool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await pool.fetchval(WAITING):
             await asyncio.sleep(0.02)
 

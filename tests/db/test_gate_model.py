@@ -10,6 +10,7 @@ import os
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from ipaddress import IPv4Interface
 
@@ -104,6 +105,7 @@ class Drive:
         self.number, self.seed = 0, seed
         self.reasons: Counter[str] = Counter()
         self.ran_dry = 0
+        self.today: date | None = None
 
     def ask(self) -> Ask:
         self.number += 1
@@ -216,6 +218,9 @@ class Drive:
             (self.block, 2),
             (self.next_day, 1),
         ]
+        today = await self.conn.fetchval("select current_date")
+        self.model.day += (today - self.today).days if self.today else 0  # it is midnight
+        self.today = today
         (action,) = self.random.choices([a for a, _ in actions], [weight for _, weight in actions])
         before = self.number
         await action()

@@ -12,14 +12,23 @@ from ledger import book, transfers
 from ledger.database import Pool
 from ledger.transfers import POOL, POOL_RESERVED
 from tests.gate_asker import DAILY_LIMIT_SATS, RULES
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
 
 async def asker(dsn: str, name: str, count: int) -> asyncio.subprocess.Process:
+    named = f"{dsn}{'&' if '?' in dsn else '?'}application_name={name}"
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.gate_asker", dsn, name, str(count), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.gate_asker", named, name, str(count), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
+
+
+async def until_gone(pool: Pool, name: str) -> None:
+    """PostgreSQL goes on with what the process had begun, a commit too, until it notices that nobody is there."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await pool.fetchval("select count(*) from pg_stat_activity where application_name = $1", name):
+            await asyncio.sleep(0.02)
 
 
 async def fund(pool: Pool, sats: int) -> None:
@@ -72,6 +81,7 @@ async def test_a_crash_in_a_group_keeps_what_was_answered_and_nothing_half(dsn: 
     assert process.stdout is not None
     told = [(await process.stdout.readline()).decode().split() for _ in range(150)]
     process.kill()
+    await until_gone(pool, "victim")
     told += [line.split() for line in (await process.stdout.read()).decode().splitlines()]
     await process.wait()
     stored = {row["id"]: row["reserved_sats"] for row in await pool.fetch("select id, reserved_sats from reservations")}

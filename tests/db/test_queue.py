@@ -11,12 +11,13 @@ from gateway.execution.queue import HandBack, enqueue, run_queue
 from gateway.jobs.decisions import Stage
 from ledger import sql
 from ledger.database import Pool
+from tests.waiting import PATIENCE_S
 
 
 async def work_until(
     pool: Pool, handle: Callable[[str], Awaitable[None]], stop: asyncio.Event, heartbeat_timeout_s: float = 6
 ) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await run_queue(
             pool, {Stage.WORK: handle}, concurrent=20, heartbeat_timeout_s=heartbeat_timeout_s, stopping=stop
         )

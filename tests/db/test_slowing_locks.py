@@ -9,10 +9,11 @@ from typing import Any
 
 from gateway.jobs import slowing
 from ledger.database import Connection, Pool
+from tests.waiting import PATIENCE_S
 
 
 async def until_waiting(pool: Pool, count: int = 1) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await pool.fetchval("select count(*) from pg_locks where not granted") < count:
             await asyncio.sleep(0.02)
 

@@ -27,6 +27,7 @@ from lightning.regtest.progress import Progress
 from lightning.regtest.state import ProcessId
 from tests.conftest import assert_books_right
 from tests.gateways import Buyer
+from tests.waiting import PATIENCE_S
 
 PDF = "markdown-pdf"
 TEXT = {"markdown": "# Hello\n\n" + "A paragraph of some length. " * 60, "title": "Hello"}
@@ -52,7 +53,7 @@ async def test_a_job_is_sold_worked_and_refunded_by_the_stack(
     assert before - await payer.settled_balance_msat() == done["userChargeSats"] * 1000
     await assert_books_right(stack.access.database_url)
     conn = await asyncpg.connect(stack.access.database_url)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not await conn.fetchval("select settle_index from watcher_cursor"):
             await asyncio.sleep(0.1)  # the watcher has delivered, from a container of its own
     await conn.close()

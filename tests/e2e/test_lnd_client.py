@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -32,6 +31,7 @@ from lightning.types import (
     Settled,
     Unknown,
 )
+from tests.waiting import PATIENCE_S
 
 FIVE_SATS = Msat(5000)
 RECOVERY_S = 60
@@ -108,7 +108,7 @@ async def test_a_restart_in_mid_stream_loses_no_settlement(faults: Network, node
 
     between = [await settled_invoice(node, other) for _ in range(2)]
     async with aclosing(node.subscribe_settlements(live.settle_index)) as stream:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert [await anext(stream) for _ in between] == between
 
 
@@ -143,7 +143,7 @@ async def only_unavailable_until_back(network: Network, node: LndNode, known_has
     network.start("gateway")
     asking = [asyncio.create_task(ask_until_answered(node, known_hash)) for _ in range(8)]
     await asyncio.to_thread(network.wait_ready, "gateway")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*asking)
     await asyncio.to_thread(network.wait_channels)
 
@@ -182,10 +182,8 @@ async def test_a_frozen_node_is_noticed_by_call_and_by_stream(faults: Network, m
         reading = asyncio.ensure_future(anext(node.subscribe_settlements(0)))
         invoice = await new_invoice(node)
         await asyncio.to_thread(faults.pause, "gateway")
-        started = time.monotonic()
-        with pytest.raises(NodeUnavailable):
-            await node.lookup_invoice(invoice.payment_hash)
-        assert time.monotonic() - started < 4
+        with pytest.raises(NodeUnavailable, match="DEADLINE_EXCEEDED"):
+            await asyncio.wait_for(node.lookup_invoice(invoice.payment_hash), 20)
         assert isinstance(await node.track_payment(os.urandom(32), deadline_s=1), Unknown)
         with pytest.raises(NodeUnavailable):
             await asyncio.wait_for(reading, channel.KEEPALIVE_S + 2 + 5)
@@ -202,10 +200,12 @@ async def test_a_send_whose_node_dies_is_unknown_and_then_found_settled(
     sending = asyncio.create_task(send(node, request))
     await other.wait_accepted(payment_hash)
     await asyncio.to_thread(faults.kill, "gateway")
-    assert isinstance(await asyncio.wait_for(sending, 5), Unknown)
+    assert isinstance(await asyncio.wait_for(sending, 15), Unknown)
     assert isinstance(await node.track_payment(payment_hash, deadline_s=5), Unknown)
     await asyncio.to_thread(make_whole, faults)
-    assert await node.track_payment(payment_hash, deadline_s=1) == InFlight()
+    async with asyncio.timeout(RECOVERY_S):
+        while await node.track_payment(payment_hash, deadline_s=1) != InFlight():
+            pass
     await other.settle(preimage)
     outcome = await node.track_payment(payment_hash, deadline_s=30)
     assert isinstance(outcome, Settled)
@@ -227,10 +227,11 @@ async def test_leaving_the_send_does_not_stop_the_payment(node: LndNode, other: 
 async def test_a_payment_that_ends_while_it_is_tracked_is_told_at_once(node: LndNode, other: AsyncControl) -> None:
     request, preimage = await other.hold_invoice(5)
     payment_hash = hashlib.sha256(preimage).digest()
-    assert await send(node, request, deadline_s=1) == InFlight()
+    assert await send(node, request, deadline_s=3) == InFlight()
+    await other.wait_accepted(payment_hash)
     tracking = asyncio.create_task(node.track_payment(payment_hash, deadline_s=20))
     await other.settle(preimage)
-    assert isinstance(await asyncio.wait_for(tracking, 5), Settled)
+    assert isinstance(await asyncio.wait_for(tracking, 15), Settled)
 
 
 async def test_another_certificate_is_refused_until_the_file_is_right(regtest: Network, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.regtest.control import AsyncControl
 from tests.gateways import Buyer, GatewayProcess, gateway_process
 from tests.services import WorkService
+from tests.waiting import PATIENCE_S
 
 JOBS = 24
 
@@ -16,6 +17,10 @@ JOBS = 24
 async def test_side_by_side(
     running_gateway: GatewayProcess, buyer: Buyer, payer: AsyncControl, service: WorkService, tmp_path: Path
 ) -> None:
+    """Nothing dies, and no lease plays a part: a process that waits for its turn on the machine is not a dead one."""
+    await running_gateway.stop()
+    running_gateway.env["BOLTWORKS_LEASE_S"] = "60"
+    await running_gateway.start()
     before = await payer.settled_balance_msat()
     secrets = {
         f"BOLTWORKS_{name.upper()}_FILE": str(running_gateway.folder / "data/secrets" / name)
@@ -56,6 +61,6 @@ async def test_another_token_secret_is_refused(running_gateway: GatewayProcess, 
         other.env["BOLTWORKS_DATA_DIR"] = str(folder / "data")
         await other.start(ready=False)
         assert other.process is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert await other.process.wait() == 1
         assert "BOLTWORKS_TOKEN_SECRET is not the one" in other.log.read_text()

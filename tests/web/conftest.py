@@ -28,6 +28,7 @@ from lightning.fake import FakeNode
 from tests.gateways import Buyer
 from tests.lnurl_wallet import Wallet, serving_wallet
 from tests.services import WorkService
+from tests.waiting import PATIENCE_S
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Web(Buyer):
 
     async def until_refund_problem(self, job: dict[str, Any]) -> str:
         """Until the attempt was given up; the pauses between its sends are left out."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while (seen := await self.job(job))["refundState"] != "pending" or "refundProblem" not in seen:
                 await self.gateway.pool.execute("update refund_attempts set next_look_at = now()")
                 self.gateway.refund_wake.set()
@@ -131,7 +132,7 @@ async def web(
         gateway = Gateway(settings, catalogue, pool, node, session, workers, installation_id)
         try:
             async with running(gateway, sock, watch=True, work=True):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE_S):
                     await node.subscribed()
                 yield Web(http, settings.base_url, gateway, node, service)
                 service.release.set()

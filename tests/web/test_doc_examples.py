@@ -16,6 +16,7 @@ from lightning import bolt11
 from lightning.regtest.ports import choose_ports
 from tests.known import OPERATOR
 from tests.loud_model import loud_model_server, sell
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -94,7 +95,7 @@ async def _funded(web: Web) -> str:
     status, session = await web.call("POST", "/api/sessions", {"depositSats": 1000})
     assert status == 201
     web.pay(session)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (await web.call("GET", "/api/sessions/current", token=session["token"]))[1]["state"] != "active":
             await asyncio.sleep(0.02)
     return str(session["token"])
@@ -143,7 +144,7 @@ async def test_events_are_heard(web: Web) -> None:
 
 
 async def _until_listening(port: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -19,6 +19,7 @@ from gateway.settlement.sweep import Sweep
 from gateway.work.evaluator import read_verdict
 from gateway.work.worker import WorkFailed
 from ledger import book
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, operator, pool_now, rank
 
@@ -57,7 +58,7 @@ async def test_paid_accepted_cheaper_and_done(web: Web) -> None:
 
 async def opened(web: Web, job: dict[str, Any]) -> dict[str, Any]:
     """The job once its work's invoice can be paid."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (seen := await web.job(job))["state"] != "awaiting_work_payment" or "invoice" not in seen:
             await asyncio.sleep(0.05)
     return seen
@@ -200,7 +201,7 @@ async def test_a_look_that_costs_nothing_begins_at_once_and_takes_up_room(web: W
 async def test_an_invoice_that_its_opener_could_not_open_is_opened_by_the_sweep(web: Web) -> None:
     job = await web.buy("looked-at", {"verdict": {"accept": True}, "holdLook": True})
     web.pay(job)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await web.service.looked.wait()
     pool = web.gateway.pool
     # The evaluator's process dies after its answer was committed: the answer is given here, and nothing opened.
@@ -236,7 +237,7 @@ async def test_an_invoice_that_its_opener_could_not_open_is_opened_by_the_sweep(
 async def test_an_answer_of_an_earlier_run_is_late(web: Web) -> None:
     job = await web.buy("looked-at", {"verdict": {"accept": True}, "holdLook": True})
     web.pay(job)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await web.service.looked.wait()
     first = await evaluate.begin(web.gateway.pool, job["id"])  # the run of another process: the one before is lost
     assert first is not None
@@ -264,7 +265,7 @@ async def looking(web: Web, verdict: dict[str, Any], paid_msat: int | None = Non
     """A job whose first run of the evaluator waits for `release`."""
     job = await web.buy("looked-at", {"verdict": verdict, "holdLook": True})
     web.pay(job, paid_msat)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await web.service.looked.wait()
     return job, Evaluation(job["id"], "looked-at", {}, 100, 1, 0)
 
@@ -280,7 +281,7 @@ async def test_a_new_run_waits_for_the_end_of_the_one_before(web: Web, monkeypat
     async def begin_meanwhile(conn: Any, row: Any) -> None:
         await lock_subjects(conn, row)
         begun.append(asyncio.create_task(evaluate.begin(web.gateway.pool, job["id"])))
-        async with asyncio.timeout(20):  # until it waits for our lock
+        async with asyncio.timeout(PATIENCE_S):  # until it waits for our lock
             while not await web.gateway.pool.fetchval(
                 "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
             ):
@@ -343,7 +344,10 @@ def test_a_reason_that_can_not_be_kept_is_no_answer(reason: str) -> None:
 async def test_who_watches_hears_of_the_second_invoice(web: Web) -> None:
     job = await web.buy("looked-at", {"verdict": {"accept": True}})
     headers = {"Authorization": f"Bearer {job['token']}"}
-    async with asyncio.timeout(12), web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as events:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as events,
+    ):
         web.pay(job)
         async for line in events.content:
             if line.startswith(b"data: "):

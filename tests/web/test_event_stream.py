@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.api.events import Moment, stream
 from gateway.live import Hub
+from tests.waiting import PATIENCE_S
 
 WATCHED = "a-job"
 
@@ -61,7 +62,7 @@ async def lines(told: Told) -> AsyncIterator[aiohttp.StreamReader]:
 
 
 async def data(lines: aiohttp.StreamReader) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not (line := await lines.readline()).startswith(b"data: "):
             assert line
     return line[6:].decode().strip()

@@ -20,6 +20,7 @@ from gateway.cli import doctor
 from gateway.fiat.keep import FiatRate
 from gateway.fiat.rate import BadRate
 from gateway.fiat.source import MAX_BYTES, NoAnswer, Source, ask
+from tests.waiting import PATIENCE_S
 from tests.web import free_tier
 from tests.web.conftest import Web
 from tests.web.test_pages import Browser, Page, new_session, pay, until
@@ -79,7 +80,7 @@ async def browser(web: Web) -> AsyncIterator[Browser]:
 
 async def known(web: Web) -> None:
     """Until the task has its first rate."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while web.gateway.fiat.current is None:
             await asyncio.sleep(0.02)
 

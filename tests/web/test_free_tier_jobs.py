@@ -10,6 +10,7 @@ import pytest
 
 from ledger.database import Pool
 from tests.nostr import Signer, header
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, operator, pool_now, rank, signed
 
@@ -113,7 +114,7 @@ async def test_ten_payments_race_for_a_pool_that_holds_three(web: Web) -> None:
 
 
 async def _failed(web: Web, jobs: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             now = [await web.job(job) for job in jobs]
             if all(job["state"] != "awaiting_work_payment" for job in now):
@@ -188,7 +189,7 @@ async def test_a_donation_is_the_pools(web: Web) -> None:
     status, gift = await web.call("POST", "/api/pool/donations", {"amountSats": 21})
     assert status == 201
     web.pay(gift)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await pool_now(web))[0] != 21:
             await asyncio.sleep(0.05)
     async with web.http.get(f"{web.url}/pool") as page:

@@ -10,6 +10,7 @@ import pytest
 
 from ledger.free_tier import Serve
 from tests.nostr import Signer
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, buy_as, fund, operator, pool_now, rank, signed
 
@@ -81,7 +82,7 @@ async def _(web: Web) -> None:
         await conn.execute("select from identities for update")
         await conn.execute("select from accounts for update")
         await conn.execute("select from gate_days for update")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(20):
                 assert (await estimate(web))["serve"] == "free"
     assert await pool_now(web) == (1000, 0, 0)
@@ -275,7 +276,7 @@ async def _(web: Web) -> None:
 
 
 async def _ended(web: Web, job: dict[str, Any]) -> dict[str, Any]:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE_S):
         while (seen := await web.job(job))["state"] not in ("complete", "failed"):
             await asyncio.sleep(0.05)
     return seen

@@ -17,6 +17,7 @@ from gateway.jobs import end_unpaid
 from gateway.jobs.open_invoices import OpenInvoices
 from ledger.database import Pool
 from lightning.node import Node
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 KEY = {"Idempotency-Key": "a-key-of-twenty-characters"}
@@ -263,7 +264,10 @@ async def test_events_begin_with_the_state_and_tell_every_change(web: Web) -> No
     job = await web.buy("echo", {"cost": 1, "hold": True})
     headers = {"Authorization": f"Bearer {job['token']}"}
     seen: list[str] = []
-    async with asyncio.timeout(20), web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as stream:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        web.http.get(f"{web.url}/api/jobs/{job['id']}/events", headers=headers) as stream,
+    ):
         assert stream.content_type == "text/event-stream"
         async for line in stream.content:
             if not line.startswith(b"data: "):
@@ -373,7 +377,7 @@ async def test_no_bytes_on_the_wire_are_a_500(
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"{request_line.replace('JOB', job['id'])}\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}"
     writer.write(head.encode("latin-1", errors="surrogateescape") + b"Connection: close\r\n\r\n" + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.readline()
     writer.close()
     assert int(answer.split()[1]) == status

@@ -17,6 +17,7 @@ from pymacaroons.serializers import BinarySerializer
 from lightning import bolt11
 from tests.l402_client import Answer, Client
 from tests.loud_model import LoudModelServer, loud_model_server, sell
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 HELLO = {"model": "loud", "messages": [{"role": "user", "content": "say hello to me"}]}
@@ -282,7 +283,7 @@ async def test_only_the_whole_credential_claims_the_rest(buyer: Buyer) -> None:
     assert (await less.send("GET", f"{buyer.web.url}{SESSION}")).status == 401
     closed = await buyer.client.send("POST", close, back)
     assert (closed.status, closed.body["refundAmountSats"]) == (200, 1000 - COST_SATS), closed.body
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (seen := await buyer.get(SESSION, once=True)).body["refundState"] != "paid":
             await asyncio.sleep(0.02)
     assert (seen.body["state"], buyer.web.sends(back["destination"])) == ("closed", 1)
@@ -297,7 +298,7 @@ async def test_after_its_time_the_rest_can_still_be_claimed(buyer: Buyer) -> Non
     back = {"destination": buyer.web.invoice(buyer.web.gateway.settings.l402_sats)}
     closed = await buyer.client.send("POST", f"{buyer.web.url}{SESSION}/close", back)
     assert closed.status == 200, closed.body
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await buyer.get(SESSION, once=True)).body["refundState"] != "paid":
             await asyncio.sleep(0.02)
     assert buyer.web.sends(back["destination"]) == 1
@@ -326,7 +327,7 @@ async def test_what_is_left_of_an_idle_token_waits(buyer: Buyer) -> None:
     assert (await buyer.get(MODELS)).status == 200
     await buyer.web.gateway.pool.execute("update sessions set last_used_at = now() - interval '1 year'")
     buyer.web.gateway.session_wake.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await buyer.get(SESSION, once=True)).body["state"] != "expired":
             await asyncio.sleep(0.02)
     told = await buyer.get(MODELS, once=True)

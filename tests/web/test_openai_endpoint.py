@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.loud_model import LoudModelServer, loud_model_server, sell
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -40,7 +41,7 @@ async def model(web: Web) -> AsyncIterator[Model]:
         status, session = await web.call("POST", "/api/sessions", {"depositSats": 1000})
         assert status == 201, session
         web.pay(session)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 _, seen = await web.call("GET", "/api/sessions/current", token=session["token"])
                 if seen["state"] == "active":
@@ -147,12 +148,12 @@ async def test_a_model_server_that_is_down_costs_nothing(model: Model, streams: 
 async def test_a_client_that_hangs_up_pays_for_what_was_said_and_no_hold_is_left(model: Model) -> None:
     model.upstream.hold = asyncio.Event()
     stream = await model.client().chat.completions.create(model="loud", messages=HELLO, stream=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await model.upstream.started.wait()
     await stream.close()
     assert (await model.balance())[1] > 0
     model.upstream.hold.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (now := await model.balance())[1] > 0:
             await asyncio.sleep(0.02)
     assert now == (994, 0)

@@ -16,6 +16,7 @@ import pytest
 from gateway.api.routes import ROUTES
 from tests.known import OPERATOR
 from tests.loud_model import loud_model_server, sell
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -37,7 +38,7 @@ async def credential(web: Web, who: str) -> str | None:
     if who == "session":
         _, session = await web.call("POST", "/api/sessions", {"depositSats": 100_000})
         web.pay(session)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await web.call("GET", "/api/sessions/current", token=session["token"]))[1]["state"] != "active":
                 await asyncio.sleep(0.02)
         return str(session["token"])

@@ -9,6 +9,7 @@ import pytest
 
 from ledger.money import MAX_SATS
 from lightning import bolt11
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, fund, pool_now, rank
 from tests.web.free_tier import operator as by_key
@@ -112,7 +113,7 @@ async def rejected(web: Web) -> tuple[dict[str, Any], str]:
     """A job whose refund's destination was rejected, and the refund's id."""
     job = await web.paid({"cost": 30}, refundTo=web.invoice(69))
     await web.until(job, state="complete", refundState="pending")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while "70 sats" not in (await web.job(job)).get("refundProblem", ""):
             await asyncio.sleep(0.05)
     return job, str(await web.gateway.pool.fetchval("select id from refunds"))

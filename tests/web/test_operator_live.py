@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.pages.operator import live
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.operator_browser import Operator, operating
 
@@ -27,7 +28,7 @@ class Stream:
 
     async def next(self) -> str:
         """The name of the next event; empty at the stream's end."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             async for line in self.response.content:
                 if line.startswith(b"event: "):
                     return line[7:].decode().strip()
@@ -102,7 +103,7 @@ async def test_more_than_enough_streams_are_refused_and_one_that_was_left_makes_
             page = await operator.get("/operator/live")
             assert (page.status, page.headers["Retry-After"]) == (503, "15")
             assert "too_many_streams" in page.text
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (await left(web, operator)) != 200:
                 await asyncio.sleep(0.01)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -20,7 +21,7 @@ async def refund_id(web: Web) -> str:
 async def test_a_rejected_destination_is_tried_again(web: Web) -> None:
     job = await web.paid({"cost": 30}, refundTo=web.invoice(69))
     await web.until(job, state="complete", refundState="pending")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while "70 sats" not in (await web.job(job)).get("refundProblem", ""):
             await asyncio.sleep(0.05)
     usable = web.invoice(70)

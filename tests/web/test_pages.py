@@ -30,6 +30,7 @@ from gateway.pages.words import words_for
 from gateway.problems import ALL, Problem
 from lightning import bolt11
 from lightning.fake import FakeNode
+from tests.waiting import PATIENCE_S
 from tests.web import free_tier
 from tests.web.conftest import Web
 
@@ -119,7 +120,7 @@ async def pay(web: Web, path: str) -> None:
 async def until(browser: Browser, path: str, words: str) -> Page:
     """The page once it says so; it is asked again whenever its events tell of a change."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE_S),
         browser.session.get(f"{browser.url}{path}/events") as stream,
     ):
         async for line in stream.content:

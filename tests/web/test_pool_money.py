@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.money import MAX_SATS
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 KEY = {"Idempotency-Key": "a-key-of-twenty-characters"}
@@ -41,7 +42,7 @@ async def test_a_donation_whose_answer_was_lost_is_resumed(web: Web) -> None:
     assert status == 201
     assert await invoices(web) == 1
     web.pay(gift)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await web.call("GET", "/api/pool"))[1]["balanceSats"] != 21:
             await asyncio.sleep(0.05)
 

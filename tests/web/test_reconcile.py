@@ -23,6 +23,7 @@ from ledger.money import Msat
 from lightning import bolt11
 from lightning.fake import FakeNode
 from lightning.types import InFlight, Invoice, Settled, Unknown
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -38,7 +39,7 @@ async def owing(web: Web) -> dict[str, object]:
 
 async def until_attempt(web: Web, condition: str) -> str:
     """The id of the attempt."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not (found := await web.gateway.pool.fetchval(f"select id from refund_attempts where {condition}")):  # noqa: S608
             await asyncio.sleep(0.05)
     return str(found)

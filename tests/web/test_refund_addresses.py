@@ -15,6 +15,7 @@ from gateway.jobs.decisions import Purpose
 from gateway.refunds.decisions import WORDS
 from lightning.types import Failed, FailureReason
 from tests.lnurl_wallet import Wallet, serving_wallet
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -82,12 +83,12 @@ async def test_an_address_given_at_the_order_is_asked_when_owed(web: Web, wallet
 async def test_an_address_on_file_that_is_silent_is_asked_again(web: Web, wallet: Wallet) -> None:
     wallet.down = True
     job = await web.paid({"cost": 30}, refundTo=wallet.address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not wallet.asked:
             await asyncio.sleep(0.05)
     assert web.node.sent == []
     wallet.down = False
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (await web.job(job))["refundState"] != "paid":
             await asyncio.sleep(0.05)
     assert len(web.node.sent) == 1
@@ -96,7 +97,7 @@ async def test_an_address_on_file_that_is_silent_is_asked_again(web: Web, wallet
 async def test_an_address_on_file_that_can_never_be_paid_says_why(web: Web, wallet: Wallet) -> None:
     wallet.extra_msat = 1000
     job = await web.paid({"cost": 30}, refundTo=wallet.address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while "another amount" not in (await web.job(job)).get("refundProblem", ""):
             await asyncio.sleep(0.05)
     assert web.node.sent == []
@@ -112,7 +113,7 @@ async def pay_once_more(web: Web, job: dict[str, Any]) -> None:
 
 
 async def until_asked(wallet: Wallet, times: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while wallet.asked < times:
             await asyncio.sleep(0.02)
 

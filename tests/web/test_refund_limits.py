@@ -10,6 +10,7 @@ from gateway.refunds.fees import FeeBound
 from ledger.money import Msat
 from lightning import bolt11
 from lightning.types import InFlight
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -71,7 +72,7 @@ async def overpaid(web: Web) -> dict[str, Any]:
 
 
 async def until_attempt(web: Web, condition: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval(f"select true from refund_attempts where {condition}"):  # noqa: S608
             await asyncio.sleep(0.05)
 

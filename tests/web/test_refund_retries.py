@@ -11,6 +11,7 @@ import pytest
 from gateway.refunds.decisions import MAX_SENDS, WORDS
 from lightning.types import Failed, FailureReason
 from tests.lnurl_wallet import Wallet
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 NO_ROUTE = Failed(FailureReason.NO_ROUTE, 0)
@@ -22,7 +23,7 @@ async def retrying(web: Web, job: dict[str, Any]) -> str:
     web.node.next_outcomes.extend([NO_ROUTE] * 50)
     invoice = web.invoice(70)
     assert (await web.refund(job, invoice))[0] == 202
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval(
             "update refund_attempts set next_look_at = now() + interval '1 hour'"
             " where state = 'unfinished' and sends > 0 and sends = failed_sends and lease_until is null returning true"

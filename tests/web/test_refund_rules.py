@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -13,11 +14,13 @@ from lightning import bolt11
 from lightning.fake import FakeNode
 from lightning.types import InFlight, NotFound, PaymentOutcome
 from tests.lnurl_wallet import serving_wallet
+from tests.waiting import PATIENCE_S
+from tests.web.at_the_send import at_the_send
 from tests.web.conftest import Web
 
 
 async def until_attempt(web: Web, condition: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval(f"select true from refund_attempts where {condition}"):  # noqa: S608
             await asyncio.sleep(0.05)
 
@@ -30,15 +33,17 @@ async def test_the_invoice_is_pinned_and_the_send_counted_and_leased_before_it_l
     send = web.node.send_payment
 
     async def look_then_send(payment_request: str, **limits: Any) -> PaymentOutcome:
+        began = datetime.now(UTC)
         conn = await asyncpg.connect(dsn)
         row = await conn.fetchrow(
             "select attempt.payment_request, attempt.payment_hash, attempt.sends, attempt.state, refund.state as debt,"
-            " extract(epoch from attempt.lease_until - now())::float as lease_left_s"
+            " attempt.lease_until"
             " from refund_attempts attempt join refunds refund on refund.attempt_id = attempt.id"
         )
         await conn.close()
         assert row is not None
-        seen.append((*row, limits))
+        *stored, lease_until = row
+        seen.append((*stored, (lease_until - began).total_seconds(), limits))
         return await send(payment_request, **limits)
 
     monkeypatch.setattr(web.node, "send_payment", look_then_send)
@@ -50,18 +55,6 @@ async def test_the_invoice_is_pinned_and_the_send_counted_and_leased_before_it_l
     assert stored == [invoice, bolt11.read(invoice).payment_hash, 1, "unfinished", "paying"]
     assert 0 < limits["deadline_s"] < lease_left_s, "the call is over before the lease"
     assert (limits["cltv_limit"], limits["fee_limit_msat"]) == (432, 10_000)
-
-
-def at_the_send(web: Web, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """The database is changed by this before the gateway hears anything of its send."""
-    send = web.node.send_payment
-
-    async def send_then_change(payment_request: str, **limits: Any) -> PaymentOutcome:
-        outcome = await send(payment_request, **limits)
-        await web.gateway.pool.execute(statement)
-        return outcome
-
-    monkeypatch.setattr(web.node, "send_payment", send_then_change)
 
 
 async def test_a_send_is_not_repeated_when_the_nodes_history_is_shorter_than_it_was(

@@ -14,6 +14,8 @@ from gateway.refunds.attempt import Attempt
 from gateway.refunds.executor import RefundExecutor
 from lightning import bolt11
 from lightning.types import Failed, FailureReason, InFlight, NotFound, Unknown
+from tests.waiting import PATIENCE_S
+from tests.web.at_the_send import at_the_send
 from tests.web.conftest import Web
 
 REFUSED = Failed(FailureReason.INCORRECT_PAYMENT_DETAILS, 0)
@@ -139,7 +141,7 @@ async def test_a_destination_given_while_the_job_runs_is_kept_and_paid_when_owed
 async def test_a_kept_destination_of_the_wrong_amount_waits_and_says_why(web: Web) -> None:
     job = await web.paid({"cost": 60}, refundTo=web.invoice(41))
     await web.until(job, state="complete", refundState="pending")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while "40 sats" not in (await web.job(job)).get("refundProblem", ""):
             await asyncio.sleep(0.05)
     await web.refund(job, web.invoice(40))
@@ -182,7 +184,7 @@ async def test_a_terminal_failure_frees_the_debt_for_a_new_destination(web: Web)
 
 
 async def wait_problem(web: Web, job: dict[str, Any]) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not (problem := (await web.job(job)).get("refundProblem")):
             await asyncio.sleep(0.05)
     return str(problem)
@@ -213,13 +215,13 @@ async def test_a_node_that_forgot_the_payment_freezes_the_refund(web: Web) -> No
 
 
 async def until_sent(web: Web) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not web.node.sent:
             await asyncio.sleep(0.02)
 
 
 async def until_attempt(web: Web, condition: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval(f"select true from refund_attempts where {condition}"):  # noqa: S608
             await asyncio.sleep(0.05)
 
@@ -329,13 +331,12 @@ async def test_a_bad_destination_with_a_key_leaves_no_row(web: Web) -> None:
     assert await web.gateway.pool.fetchval("select count(*) from idempotency_keys") == 0
 
 
-async def test_a_send_is_not_repeated_on_another_nodes_history(web: Web) -> None:
+async def test_a_send_is_not_repeated_on_another_nodes_history(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was ever seen of the send, and the node is not the one that it was made with."""
+    at_the_send(web, monkeypatch, "update refund_attempts set node_pubkey = 'another node'")
     job = await web.owing()
     web.node.next_outcomes.append(NotFound())
     invoice = web.invoice(70)
     await web.refund(job, invoice)
-    await until_sent(web)
-    await web.gateway.pool.execute("update refund_attempts set node_pubkey = 'another node'")
     await until_attempt(web, "state = 'frozen'")
     assert web.sends(invoice) == 1

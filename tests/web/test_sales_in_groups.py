@@ -20,6 +20,7 @@ from ledger.database import Connection, Pool
 from ledger.free_tier import Rules
 from ledger.groups import Groups
 from tests.nostr import Signer, header
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 
@@ -100,7 +101,7 @@ async def try_alone(groups: Groups[Creation, Sale], made: Creation) -> Sale:
 
 
 async def until_waiting(pool: Pool, count: int = 1) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await pool.fetchval("select count(*) from pg_locks where not granted") < count:
             await asyncio.sleep(0.02)
 

@@ -16,6 +16,7 @@ from gateway.pages.posted import sats_of
 from gateway.pages.session_words import story_of
 from gateway.problems import Problem
 from tests.loud_model import loud_model_server, sell
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.test_pages import Browser, Page, new_session
 from tests.web.test_refund_retries import NO_ROUTE
@@ -56,7 +57,7 @@ async def settle(web: Web, path: str) -> None:
 
 async def until(browser: Browser, path: str, words: str) -> Page:
     page = await browser.get(path)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while words not in page.text:
             await asyncio.sleep(0.05)
             page = await browser.get(path)
@@ -385,7 +386,7 @@ async def test_a_refund_without_a_route_can_go_elsewhere(web: Web, browser: Brow
 
 async def wait_between_sends(web: Web) -> None:
     """Until the attempt only waits for its next send, and will for long."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval(
             "update refund_attempts set next_look_at = now() + interval '1 hour'"
             " where state = 'unfinished' and sends > 0 and sends = failed_sends and lease_until is null returning true"
@@ -462,9 +463,9 @@ async def test_events_tell_of_the_deposit_and_of_each_request(web: Web, browser:
         assert stream.headers["Content-Type"] == "text/event-stream"
 
         async def until_said(words: str) -> None:
-            async with asyncio.timeout(20):
-                while words not in (await stream.content.readline()).decode():
-                    pass
+            async with asyncio.timeout(PATIENCE_S):
+                while words not in (line := (await stream.content.readline()).decode()):
+                    assert line, "the stream ended"
 
         await until_said('"state": "awaiting_deposit"')
         await settle(web, path)
@@ -570,7 +571,7 @@ async def test_the_invoice_of_an_l402_token_opens_no_page(web: Web, stranger: Br
     invoice = challenge["error"]["invoice"]
     web.node.settle(bytes.fromhex(invoice["paymentHash"]))
     pool, payment_hash = web.gateway.pool, bytes.fromhex(invoice["paymentHash"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await pool.fetchval("select state from invoices where payment_hash = $1", payment_hash) != "settled":
             await asyncio.sleep(0.02)
     preimage = bytes(await pool.fetchval("select preimage from invoices where payment_hash = $1", payment_hash)).hex()

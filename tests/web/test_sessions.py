@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 from tests.web.free_tier import ALICE, signed
 
@@ -22,7 +23,7 @@ async def current(web: Web, session: dict[str, Any]) -> dict[str, Any]:
 async def until(web: Web, session: dict[str, Any], **wanted: Any) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 seen = await current(web, session)
                 if all(seen.get(name) == value for name, value in wanted.items()):

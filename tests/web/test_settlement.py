@@ -15,6 +15,7 @@ from gateway.jobs.settle import Settlement, settle
 from gateway.settlement.event import settled_event
 from gateway.settlement.sweep import Sweep
 from lightning.types import Invoice, InvoiceState
+from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
 PATH = "/webhooks/lightning/invoice-settled"
@@ -66,7 +67,7 @@ async def test_what_the_stream_said_is_remembered_until_it_is_booked(web: Web) -
         web.pay(job)
     for job in jobs:
         await web.until(job, state="complete")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while web.gateway.heard._invoices:
             await asyncio.sleep(0.01)
     assert not web.gateway.plain_invoices._known
@@ -104,7 +105,7 @@ async def test_a_planned_invoice_whose_answer_was_lost_is_found_and_honoured(web
     row = await web.gateway.pool.fetchrow("select job_id, payment_hash, state from invoices")
     assert row["state"] == "planned"
     web.node.settle(bytes(row["payment_hash"]))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while await web.gateway.pool.fetchval("select state from jobs") != "complete":
             await asyncio.sleep(0.05)
 
@@ -150,12 +151,12 @@ async def test_an_event_that_keeps_failing_is_parked_and_holds_up_no_other(
     web.pay(bad)
     web.pay(good)
     await web.until(good, state="complete")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not await web.gateway.pool.fetchval("select count(*) from parked_events"):
             await asyncio.sleep(0.05)
     assert (await web.job(bad))["state"] == "awaiting_work_payment"
     broken = False
     await web.until(bad, state="complete")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await web.gateway.pool.fetchval("select count(*) from parked_events"):
             await asyncio.sleep(0.05)

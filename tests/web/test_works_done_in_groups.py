@@ -18,7 +18,7 @@ from gateway.jobs.finish_group import DoneWork, complete_group
 from ledger import book, transfers
 from ledger.money import Msat
 from ledger.transfers import Transfer
-from tests.waiting import until_somebody_waits
+from tests.waiting import PATIENCE_S, until_somebody_waits
 from tests.web.conftest import Web
 
 SHARE = Decimal("0.05")
@@ -27,7 +27,7 @@ SHARE = Decimal("0.05")
 async def running(web: Web, count: int) -> list[tuple[dict[str, Any], Run]]:
     """Paid jobs whose worker does not answer, each with a run of it that is the current one."""
     jobs = [await web.paid({"hold": True}) for _ in range(count)]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while len(web.service.orders) < count:
             await asyncio.sleep(0.02)
     runs = [await finish.begin_run(web.gateway.pool, str(job["id"])) for job in jobs]
