@@ -76,12 +76,13 @@ select (select job_id from refund_attempts where payment_hash = $2) as claimant,
 -- name: pin_first
 -- The first claim on a job, of all that was seen pending on it ($12), in one statement. Locks: job, refunds, fees, and each
 -- is looked at again under its lock. A job that changed since ($13), or a budget that has less than the usual limit left:
--- nothing is written.
+-- nothing is written. Rows are found by $2 itself: a plan made on small tables would join all of them, under the locks.
 with owner as materialized (
     select id from jobs where id = $2 and updated_at = $13 for no key update
 ), owed as materialized (
-    select refund.id, refund.amount_sats from refunds refund join owner on owner.id = refund.job_id
-    where refund.state = 'pending' and refund.id = any($12::text[]) order by refund.id for no key update of refund
+    select refund.id, refund.amount_sats from owner, refunds refund
+    where refund.job_id = $2 and refund.state = 'pending' and refund.id = any($12::text[])
+    order by refund.id for no key update of refund
 ), fees as materialized (
     select all_msat, payee_msat from fees_counted($14, $10) where (select count(*) from owed) = cardinality($12::text[])
 ), attempt as (
@@ -94,7 +95,7 @@ with owner as materialized (
     returning job_id, amount_sats
 ), job as (
     update jobs set refund_to = $16, refund_to_error = null, refund_to_retry_at = null, updated_at = now()
-    from attempt where jobs.id = attempt.job_id
+    from attempt where jobs.id = $2
 ), claimed as (
     update refunds set state = 'paying', attempt_id = $1, updated_at = now()
     from attempt, owed where refunds.id = owed.id
