@@ -385,6 +385,20 @@ MUTANTS = (
         "tests/web/test_session_requests.py::test_what_this_process_runs_is_not_lost_however_late_its_lease_is_renewed",
     ),
     Mutant(
+        "a session's token is enough to take its balance",
+        "gateway/jobs/queries.sql",
+        "(invoice.purpose = 'deposit' and not session.is_l402)",
+        "not session.is_l402",
+        "tests/web/test_session_pages.py::test_a_top_up_proves_nothing",
+    ),
+    Mutant(
+        "what LND has in flight was not paid",
+        "gateway/operator/refunds.py",
+        "isinstance(outcome, InFlight) and ",
+        "False and ",
+        "tests/web/test_reconcile.py::test_what_lnd_has_in_flight_or_does_not_tell_was_not_paid_by_nobodys_word",
+    ),
+    Mutant(
         "sends of one group do not count for each other",
         "gateway/refunds/sends.py",
         "        flight.join(attempt.id, amount_sats)\n",

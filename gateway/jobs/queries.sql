@@ -114,11 +114,12 @@ select id, token_hash, pubkey from jobs where id = any($1::text[])
 select preimage, payment_request from invoices where job_id = $1 and state = 'settled'
 
 -- name: proof_of_hash
--- As payment_proof, of whatever was paid: a job, or a session whose token is no macaroon.
+-- As payment_proof, of whatever was paid: a job, or a session whose token is no macaroon. Of a session its deposit only: with the
+-- token alone anybody can ask for a top-up and pay it, and the token is not to be enough to take the balance.
 select invoice.preimage, invoice.payment_request, invoice.job_id, invoice.session_id
 from invoices invoice left join sessions session on session.id = invoice.session_id
 where invoice.payment_hash = $1 and invoice.state = 'settled' and invoice.payment_request is not null
-  and (invoice.job_id is not null or not session.is_l402)
+  and (invoice.job_id is not null or (invoice.purpose = 'deposit' and not session.is_l402))
 
 -- name: receipt_payments
 select encode(payment_hash, 'hex') as payment_hash, purpose, amount_paid_msat, settled_at

@@ -564,6 +564,21 @@ async def test_a_lost_balance_is_found_by_its_payment(web: Web, browser: Browser
     await until(stranger, path, "1,000 sats went back to you")
 
 
+async def test_a_top_up_proves_nothing(web: Web, browser: Browser, stranger: Browser) -> None:
+    """A token is for spending: whoever has it can ask for a top-up and pay it himself."""
+    path = await funded(web, browser)
+    await browser.post(f"{path}/topup", {"amount": "5"})
+    pool, topup = web.gateway.pool, "from invoices where purpose = 'topup'"
+    web.node.settle(bytes(await pool.fetchval(f"select payment_hash {topup}")))
+    async with asyncio.timeout(PATIENCE_S):
+        while await pool.fetchval(f"select state {topup}") != "settled":
+            await asyncio.sleep(0.02)
+    row = await pool.fetchrow(f"select payment_request, preimage {topup}")
+    proof = {"invoice": row["payment_request"], "preimage": bytes(row["preimage"]).hex()}
+    refused = await stranger.post("/find", proof)
+    assert (refused.status, refused.cookies) == (404, {})
+
+
 async def test_the_invoice_of_an_l402_token_opens_no_page(web: Web, stranger: Browser) -> None:
     """Whoever asked from the same address knows it, too."""
     status, challenge = await web.call("GET", "/v1/models")
