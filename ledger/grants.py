@@ -248,9 +248,9 @@ async def _lock_world(conn: Connection, asks: Sequence[Ask], rows: Rows, rules: 
     ((today, known, opened),) = await conn.fetch(_q.look_round, *columns)
     if known < len(pubkeys):
         await conn.execute(_q.know_identities, pubkeys)
-    if opened < len(keys):
-        await conn.execute(_q.open_days, *_columns(sorted(keys)), today)
     locked = await conn.fetch(_q.lock_identities, columns[0])
+    if opened < len(keys):  # a row that is made is locked: after the identities, as everywhere
+        await conn.execute(_q.open_days, *_columns(sorted(keys)), today)
     ranks = {row["pubkey"]: rank_of(row, rules) for row in locked}
     world = World(rules, today, ranks, {}, 0)
     seen = await conn.fetch(_q.lock_world, *columns, today, rows.ids)

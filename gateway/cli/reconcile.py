@@ -21,6 +21,7 @@ from gateway.reconcile.run import reconcile
 from gateway.settings import Settings
 from gateway.start import open_node
 from lightning.node import Node
+from lightning.types import NodeUnavailable
 
 UNKNOWN = 3
 """Exit code when the node did not answer."""
@@ -83,6 +84,8 @@ async def accept_now(
             stop(str(error))
         except Problem as problem:
             stop(problem.detail)
+        except NodeUnavailable as error:
+            stop(f"LND did not answer ({error}), and it may know better: nothing was booked")
     click.echo(f"accepted: {attempt_id} {meaning}")
     return 0
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway import problems
 from gateway.operator.log import Actor, Logged, acting
 from gateway.problems import Problem, ProblemType
 from gateway.reconcile.accept import AcceptError, WasNotPaid, WasPaid, accept_in, find_frozen
+from gateway.refunds.decisions import NO_HTLC_LIVES_AFTER
 from ledger import sql
 from ledger.database import Pool
 from lightning.node import Node
-from lightning.types import Settled
+from lightning.types import InFlight, NodeUnavailable, Settled, Unknown
 
 _q = sql.load("gateway.operator")
 
@@ -66,11 +68,12 @@ async def decide_frozen(
 ) -> Logged:
     """Its line in the log. Raises Problem (404, 409): nothing was booked.
 
-    A node that now says it was paid is believed before an operator who says it was not. None: there is none to ask.
+    A node that now says it was paid, or is in flight, is believed before an operator who says it was not. Raises
+    NodeUnavailable. None: there is none to ask.
     """
     attempt = await frozen_attempt(pool, attempt_id)
     if isinstance(verdict, WasNotPaid) and node is not None:
-        await _refuse_paid(node, bytes(attempt["payment_hash"]))
+        await _refuse_if_paid(node, attempt)
     word = "was paid" if isinstance(verdict, WasPaid) else "was not paid"
     async with acting(pool, actor, "refund_decided", attempt_id, f"{attempt['amount_sats']} sats: {word}") as act:
         try:
@@ -80,8 +83,13 @@ async def decide_frozen(
     return act.logged
 
 
-async def _refuse_paid(node: Node, payment_hash: bytes) -> None:
-    outcome = await node.track_payment(payment_hash, deadline_s=LOOK_S)
+async def _refuse_if_paid(node: Node, attempt: Any) -> None:
+    """Raises Problem: it was paid, or may still be. NodeUnavailable: nothing is known."""
+    outcome = await node.track_payment(bytes(attempt["payment_hash"]), deadline_s=LOOK_S)
+    if isinstance(outcome, Unknown):
+        raise NodeUnavailable(outcome.why)
+    if isinstance(outcome, InFlight) and datetime.now(UTC) < attempt["expires_at"] + NO_HTLC_LIVES_AFTER:
+        raise Problem(NOT_ACCEPTED, "LND has this payment in flight: it may still be paid. Wait until it has ended.")
     if isinstance(outcome, Settled):
         proof = f"preimage {outcome.preimage.hex()}, routing fee {outcome.fee_msat} msat"
         raise Problem(NOT_ACCEPTED, f"LND says that this payment was made: {proof}. Say that it was paid.")

@@ -36,7 +36,8 @@ select exists (select from refunds where attempt_id = $1 and created_at <= $2)
          and said.failure_reason = $3 and said.finished_at > $2)
 
 -- name: attempt
-select id, job_id, state, payment_hash, amount_sats, failure_reason, destination from refund_attempts where id = $1
+select id, job_id, state, payment_hash, amount_sats, failure_reason, destination, expires_at
+from refund_attempts where id = $1
 
 -- name: accept_paid
 -- Only the operator ends a frozen attempt.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -225,9 +225,17 @@ async def _keep(conn: Connection, job: Any, job_id: str, text: str, last: asyncp
     return Claimed.KEPT
 
 
-async def jobs_with_destination(pool: Pool, min_sats: int) -> list[tuple[str, str]]:
-    """`(job id, destination)` of jobs that owe `min_sats` or more and know where to."""
-    return [(row["id"], row["refund_to"]) for row in await pool.fetch(_q.due_on_file, min_sats)]
+async def due_on_file(
+    pool: Pool | Connection, min_sats: int, but: Sequence[str] = (), most: int = 100
+) -> list[tuple[str, str]]:
+    """`(owner, destination)` of those who are owed `min_sats` or more and said where to: `most`, none of `but`."""
+    rows = await pool.fetch(_q.due_on_file, min_sats, list(but), most)
+    return [(row["id"], row["refund_to"]) for row in rows]
+
+
+async def ask_later(pool: Pool, owner_id: str, destination: str, delay_s: float) -> None:
+    """The destination on file does not answer now: nothing is said against it."""
+    await pool.execute(_q.ask_later, owner_id, destination, delay_s)
 
 
 async def reject_tried(conn: Connection, attempt_id: str, ended: GiveUp) -> None:

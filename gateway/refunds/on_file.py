@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 
 from gateway import problems
 from gateway.problems import Problem, ProblemType
-from gateway.refunds.claim import claim, jobs_with_destination, owed_on, reject_on_file
+from gateway.refunds.claim import ask_later, claim, due_on_file, owed_on, reject_on_file
 from gateway.refunds.destination import DestinationRules, refuse_used, resolve_destination
 from gateway.refunds.fees import FeeLimit
-from ledger.database import Pool
+from ledger.database import DATABASE_AWAY, Pool
 from lightning.node import Node
 from lightning.types import NodeUnavailable
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-AT_ONCE = 8
+AT_ONCE = 32
 MAX_BACKOFF_S = 600.0
 
 
@@ -56,49 +58,69 @@ class OnFile:
     min_sats: int
     """Less than this waits."""
     wake: asyncio.Event
-    _silent: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Of jobs whose address does not answer: asked again at this time of the loop's clock; the last delay."""
+    _delays: dict[str, float] = field(default_factory=dict)
+    """Of owners whose address did not answer: how long it was left alone then."""
 
     async def run(self) -> None:
-        """Until cancelled."""
-        slots = asyncio.Semaphore(AT_ONCE)
-        while True:
-            due = await jobs_with_destination(self.pool, self.min_sats)
-            now = asyncio.get_running_loop().time()
-            self._silent = {job_id: self._silent[job_id] for job_id, _ in due if job_id in self._silent}
-            ready = [item for item in due if self._silent.get(item[0], (0.0, 0.0))[0] <= now]
-            await asyncio.gather(*(self._claim(slots, job_id, text) for job_id, text in ready))
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self.wake.wait()
-            except TimeoutError:
-                continue
-            self.wake.clear()
+        """Until cancelled. Each owner by a task of its own: an address that is slow takes one of the places."""
+        asking: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                if free := AT_ONCE - len(asking):
+                    for owner_id, text in await due_on_file(self.pool, self.min_sats, list(asking), free):
+                        asking[owner_id] = task = asyncio.create_task(self._guarded(owner_id, text))
+                        task.add_done_callback(partial(self._ended, asking, owner_id))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self.wake.wait()
+                self.wake.clear()
+        finally:
+            for task in asking.values():
+                task.cancel()
+            await asyncio.gather(*asking.values(), return_exceptions=True)
 
-    async def _claim(self, slots: asyncio.Semaphore, job_id: str, text: str) -> None:
-        async with slots:
-            try:
-                owed = await owed_on(self.pool, job_id)
-                destination = await resolve_destination(self.node, text, owed, datetime.now(UTC), self.rules)
-                if destination is None:
-                    return
-                await refuse_used(self.node, destination.request)
-                await claim(self.pool, job_id, destination, self.fee_limit, self.min_sats, from_file=True)
-            except NodeUnavailable as error:
-                log.debug("a destination on file waits for the node: %s", error, extra={"job_id": job_id})
-            except Problem as problem:
-                await self._refused(job_id, text, problem)
+    def _ended(self, asking: dict[str, asyncio.Task[None]], owner_id: str, _: asyncio.Task[None]) -> None:
+        del asking[owner_id]
+        if len(asking) == AT_ONCE - 1:
+            self.wake.set()
 
-    async def _refused(self, job_id: str, text: str, problem: Problem) -> None:
+    async def _guarded(self, owner_id: str, text: str) -> None:
+        """What falls is asked later: it holds up no other."""
+        try:
+            await self._claim(owner_id, text)
+        except NodeUnavailable as error:
+            log.debug("a destination on file waits for the node: %s", error, extra={"job_id": owner_id})
+        except DATABASE_AWAY as error:
+            log.debug("a destination on file waits for the database: %s", error, extra={"job_id": owner_id})
+        except Exception:
+            log.exception("a fault of ours at a destination on file", extra={"job_id": owner_id})
+            await self._ask_later(owner_id, text)
+
+    async def _claim(self, owner_id: str, text: str) -> None:
+        try:
+            owed = await owed_on(self.pool, owner_id)
+            destination = await resolve_destination(self.node, text, owed, datetime.now(UTC), self.rules)
+            if destination is None:
+                return
+            await refuse_used(self.node, destination.request)
+            await claim(self.pool, owner_id, destination, self.fee_limit, self.min_sats, from_file=True)
+        except Problem as problem:
+            await self._refused(owner_id, text, problem)
+        else:
+            self._delays.pop(owner_id, None)
+
+    async def _refused(self, owner_id: str, text: str, problem: Problem) -> None:
         match what_it_means(problem.type):
             case Meaning.LOOK_AGAIN:
-                log.debug("a destination on file is looked at again: %s", problem.detail, extra={"job_id": job_id})
+                log.debug("a destination on file is looked at again: %s", problem.detail, extra={"job_id": owner_id})
             case Meaning.ASK_LATER:
-                self._ask_later(job_id)
+                await self._ask_later(owner_id, text)
             case Meaning.REJECTED:
-                await reject_on_file(self.pool, job_id, text, f"{problem.type.title}. {problem.detail}")
+                self._delays.pop(owner_id, None)
+                await reject_on_file(self.pool, owner_id, text, f"{problem.type.title}. {problem.detail}")
 
-    def _ask_later(self, job_id: str) -> None:
-        _, delay_s = self._silent.get(job_id, (0.0, POLL_S))
-        delay_s = min(MAX_BACKOFF_S, delay_s * 2)
-        self._silent[job_id] = asyncio.get_running_loop().time() + delay_s, delay_s
+    async def _ask_later(self, owner_id: str, text: str) -> None:
+        """In the database, so that those who wait take no place from those who are due."""
+        delay_s = min(MAX_BACKOFF_S, 2 * self._delays.get(owner_id, POLL_S))
+        self._delays[owner_id] = delay_s
+        await ask_later(self.pool, owner_id, text, delay_s)

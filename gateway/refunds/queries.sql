@@ -141,7 +141,8 @@ with job as (
 update sessions set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now() where id = $1
 
 -- name: due_on_file
--- Enough is owed ($1 sats), nothing is under way, and the payer said where to.
+-- Enough is owed ($1 sats), nothing is under way, the payer said where to, and nobody asks there now ($2). Those first that were
+-- never asked: addresses that do not answer, however many, take no turn of theirs.
 select owner.id, owner.refund_to
 from (select job_id from refunds where state = 'pending' group by job_id having sum(amount_sats) >= $1) as owed
 join (
@@ -149,10 +150,16 @@ join (
     union all
     select id, refund_to, refund_to_error, refund_to_retry_at, updated_at from sessions where refund_to is not null
 ) as owner on owner.id = owed.job_id
-where (owner.refund_to_error is null or owner.refund_to_retry_at <= now())
+where coalesce(owner.refund_to_retry_at <= now(), owner.refund_to_error is null) and owner.id <> all($2::text[])
   and not exists (select from refund_attempts attempt where attempt.job_id = owner.id
                   and (attempt.state in ('unfinished', 'frozen') or attempt.lease_until > now()))
-order by owner.updated_at limit 100
+order by owner.refund_to_retry_at nulls first, owner.updated_at limit $3
+
+-- name: ask_later
+-- Of the owner, whichever it is. Nobody is told, so updated_at stays.
+with job as (
+    update jobs set refund_to_retry_at = now() + make_interval(secs => $3) where id = $1 and refund_to = $2)
+update sessions set refund_to_retry_at = now() + make_interval(secs => $3) where id = $1 and refund_to = $2
 
 -- name: reject_on_file
 with job as (

@@ -140,7 +140,8 @@ update sessions set state = 'closing', updated_at = now() where id = $1 and stat
 
 -- name: set_refund_to
 -- The last word counts; it was checked, and came with the refund key.
-update sessions set refund_to = $2, refund_to_error = null, updated_at = now() where id = $1
+update sessions set refund_to = $2, refund_to_error = null, refund_to_retry_at = null, updated_at = now()
+where id = $1
 
 -- name: balance_msat
 select balance_msat from accounts where code = 'available:' || $1

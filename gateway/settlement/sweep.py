@@ -75,11 +75,12 @@ class Sweep:
             *(look(bytes(row["payment_hash"]), row["state"], row["past_expiry"]) for row in rows),
             return_exceptions=True,
         )
-        for result in found:
-            if isinstance(result, BaseException) and not isinstance(result, _Unbooked):
-                raise result
         unbooked = sum(isinstance(result, _Unbooked) for result in found)
-        self.metrics.settled_unbooked.set(unbooked)
+        fell = [one for one in found if isinstance(one, BaseException) and not isinstance(one, _Unbooked)]
+        if unbooked or not fell:  # nothing is said to be well that was not looked at
+            self.metrics.settled_unbooked.set(unbooked)
+        if fell:
+            raise fell[0]
         self.metrics.swept = True
         return Swept(len(rows), sum(result is Unpaid.SETTLED for result in found), unbooked)
 

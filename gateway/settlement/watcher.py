@@ -16,6 +16,7 @@ from gateway.settlement.cursor import Cursor
 from gateway.settlement.deliver import Delivered, Sender, persistently
 from gateway.settlement.event import SettledEvent, settled_event
 from gateway.settlement.heard import Heard
+from gateway.supervise import is_cancelled
 from ledger import sql
 from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 from lightning.node import InvoiceReader
@@ -152,7 +153,9 @@ class Watcher:
                 await self.pool.execute(_q.park, payment_hash, node_pubkey, event.webhook_id, event.body, why)
                 self.metrics.parked_events.set(await self.pool.fetchval(_q.count_parked))
                 return
-            except DATABASE_AWAY:
+            except DATABASE_AWAY as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(1.0)
 
     async def _retry_parked(self) -> None:
@@ -170,9 +173,16 @@ class Watcher:
         stored = cursor.position
         while True:
             await asyncio.sleep(SAVE_CURSOR_S)
-            if cursor.position != stored:
-                await self._store(node_pubkey, cursor)
-                stored = cursor.position
+            position = cursor.position
+            if position != stored:
+                try:
+                    await self._store(node_pubkey, cursor)
+                except (*DATABASE_AWAY, TimeoutError) as error:
+                    if is_cancelled():
+                        raise asyncio.CancelledError from error
+                    log.warning("the cursor was not stored (%s); trying again", type(error).__name__)
+                else:
+                    stored = position
 
     async def _store(self, node_pubkey: str, cursor: Cursor) -> None:
         if cursor.witness is not None:

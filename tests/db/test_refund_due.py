@@ -12,7 +12,7 @@ from gateway import problems
 from gateway.metrics import Metrics
 from gateway.problems import Problem
 from gateway.refunds.attempt import Attempt
-from gateway.refunds.claim import Claimed, claim, jobs_with_destination, keep_address
+from gateway.refunds.claim import Claimed, ask_later, claim, due_on_file, keep_address
 from gateway.refunds.decisions import EXPIRED_UNSENT
 from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.fees import FeeLimit
@@ -36,7 +36,7 @@ async def test_the_pending_refunds_of_a_job_count_together(pool: Pool, min_sats:
         await conn.execute(
             "insert into refunds (id, job_id, cause, amount_sats) values ('a', $1, 'a', 30), ('b', $1, 'b', 40)", job_id
         )
-        due = await jobs_with_destination(conn, min_sats)  # type: ignore[arg-type]
+        due = await due_on_file(conn, min_sats)
         await transaction.rollback()
     assert due == ([(job_id, "ann@host")] if is_due else [])
 
@@ -45,6 +45,8 @@ async def test_the_pending_refunds_of_a_job_count_together(pool: Pool, min_sats:
     ("error", "retry_at", "is_due"),
     [
         (None, None, True),
+        (None, "now() + interval '1 hour'", False),
+        (None, "now() - interval '1 second'", True),
         ("no route", None, False),
         ("no budget", "now() + interval '1 hour'", False),
         ("no budget", "now() - interval '1 second'", True),
@@ -59,7 +61,7 @@ async def test_a_rejected_destination_waits_unless_its_time_has_come(
         f"update jobs set refund_to = 'ann@host', refund_to_error = $1, refund_to_retry_at = {retry_at or 'null'}",  # noqa: S608
         error,
     )
-    assert await jobs_with_destination(pool, 1) == ([(job_id, "ann@host")] if is_due else [])
+    assert await due_on_file(pool, 1) == ([(job_id, "ann@host")] if is_due else [])
 
 
 async def test_a_claim_from_the_file_is_void_once_its_owner_said_otherwise(pool: Pool) -> None:
@@ -90,9 +92,9 @@ async def test_an_address_that_nothing_was_sent_to_in_time_is_asked_again_soon(p
         "select refund_to_error, refund_to_retry_at - now() between '30 s' and '90 s' as soon from jobs"
     )
     assert tuple(told) == (EXPIRED_UNSENT, True)
-    assert await jobs_with_destination(pool, 1) == []
+    assert await due_on_file(pool, 1) == []
     await pool.execute("update jobs set refund_to_retry_at = now()")
-    assert await jobs_with_destination(pool, 1) == [(job_id, "ann@host")]
+    assert await due_on_file(pool, 1) == [(job_id, "ann@host")]
 
 
 async def test_the_address_that_was_claimed_for_is_the_same_answer_again(pool: Pool) -> None:
@@ -107,3 +109,17 @@ async def test_the_address_that_was_claimed_for_is_the_same_answer_again(pool: P
             await keep_address(pool, job_id, other)
         assert refused.value.type is problems.REFUND_IN_PROGRESS
     assert await pool.fetchval("select refund_to from jobs") == "ann@host"
+
+
+async def test_those_that_do_not_answer_take_no_turn_of_those_who_were_never_asked(pool: Pool) -> None:
+    for number in range(6):
+        await owe(pool, job_name(number), 70)
+    await pool.execute("update jobs set refund_to = 'ann@host'")
+    for number in range(5):
+        await ask_later(pool, job_name(number), "ann@host", 3600)
+    assert await due_on_file(pool, 1) == [(job_name(5), "ann@host")]
+    await pool.execute(
+        "update jobs set refund_to_retry_at = now() - interval '1 second' where refund_to_retry_at > now()"
+    )
+    assert await due_on_file(pool, 1, most=1) == [(job_name(5), "ann@host")]
+    assert len(await due_on_file(pool, 1, [job_name(5), job_name(0)])) == 4

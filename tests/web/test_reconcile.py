@@ -22,7 +22,7 @@ from ledger.database import Pool
 from ledger.money import Msat
 from lightning import bolt11
 from lightning.fake import FakeNode
-from lightning.types import InFlight, Invoice, Settled, Unknown
+from lightning.types import InFlight, Invoice, NodeUnavailable, Settled, Unknown
 from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
 
@@ -171,6 +171,22 @@ async def test_in_flight_for_ever_is_the_operators_to_decide(web: Web) -> None:
     await decide_frozen(pool, node, me, attempt, WasPaid(paid.preimage, paid.fee_msat))
     assert (await web.job(job))["refundState"] == "paid"
     assert (await report(web)).is_clean
+
+
+async def test_what_lnd_has_in_flight_or_does_not_tell_was_not_paid_by_nobodys_word(web: Web) -> None:
+    _, attempt, invoice = await frozen(web)
+    pool, node, payment_hash = web.gateway.pool, web.gateway.node, bolt11.read(invoice).payment_hash
+    web.node._payments[payment_hash] = InFlight()
+    with pytest.raises(Problem, match="in flight: it may still be paid"):
+        await decide_frozen(pool, node, COMMAND, attempt, WasNotPaid())
+    web.node.go_unavailable()
+    with pytest.raises(NodeUnavailable):
+        await decide_frozen(pool, node, COMMAND, attempt, WasNotPaid())
+    assert await pool.fetchval("select state from refund_attempts") == "frozen"
+    web.node.come_back()
+    await pool.execute("update refund_attempts set expires_at = now() - interval '28 days'")
+    await decide_frozen(pool, node, COMMAND, attempt, WasNotPaid())
+    assert await pool.fetchval("select state from refund_attempts") == "failed"
 
 
 async def test_two_operators_at_once_decide_once(web: Web) -> None:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
 from gateway.jobs.decisions import Purpose
+from gateway.refunds import on_file
 from gateway.refunds.decisions import WORDS
 from lightning.types import Failed, FailureReason
 from tests.lnurl_wallet import Wallet, serving_wallet
@@ -92,6 +93,35 @@ async def test_an_address_on_file_that_is_silent_is_asked_again(web: Web, wallet
         while (await web.job(job))["refundState"] != "paid":
             await asyncio.sleep(0.05)
     assert len(web.node.sent) == 1
+
+
+async def test_a_fault_at_one_address_holds_up_no_other(
+    web: Web, wallet: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = on_file.resolve_destination
+
+    async def falls(node: Any, text: str, *more: Any) -> Any:
+        if text == "poison@127.0.0.1":
+            raise RuntimeError("a fault of ours")
+        return await resolve(node, text, *more)
+
+    monkeypatch.setattr(on_file, "resolve_destination", falls)
+    poisoned = await web.paid({"cost": 30}, refundTo="poison@127.0.0.1")
+    await web.until(poisoned, state="complete")
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    await web.until(job, refundState="paid", refundAmountSats=70)
+    assert web.gateway.metrics.restarts.labels("refunds on file")._value.get() == 0
+
+
+async def test_more_that_do_not_answer_than_are_asked_at_once_hold_up_no_other(
+    web: Web, wallet: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_file, "AT_ONCE", 2)
+    for number in range(5):
+        job = await web.paid({"cost": 30}, refundTo=f"n{number}@127.0.0.1:1")
+        await web.until(job, state="complete")
+    job = await web.paid({"cost": 30}, refundTo=wallet.address)
+    await web.until(job, refundState="paid", refundAmountSats=70)
 
 
 async def test_an_address_on_file_that_can_never_be_paid_says_why(web: Web, wallet: Wallet) -> None:
