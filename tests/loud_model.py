@@ -20,6 +20,7 @@ from gateway.work import build_workers
 PRICE = "price = { per_1k_input_tokens_sats = 1000, per_1k_output_tokens_sats = 1000, max_output_tokens = 10 }"
 """A sat a token: what it cost can be read off."""
 
+FLOOD_CHUNK = 128 * 1024
 
 WRONG_CHOICES: dict[str, Any] = {
     "only a role": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}],
@@ -39,6 +40,8 @@ class LoudModelServer:
     status: int = 200
     hold: asyncio.Event | None = None
     goes_wrong: str = ""
+    flood: int = 0
+    """So many large chunks come before the words of a stream."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -75,6 +78,9 @@ class LoudModelServer:
         await response.prepare(request)
         if self.goes_wrong:
             return await self._go_wrong(request, response, frame)
+        for word in ["x" * FLOOD_CHUNK] * self.flood:
+            choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+            await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [choice]})
         for number, word in enumerate(words):
             choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
             await self._send(response, {**frame, "object": "chat.completion.chunk", "choices": [choice]})

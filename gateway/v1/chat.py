@@ -1,6 +1,7 @@
 """A chat request from its price to its last chunk: hold, ask the model, debit; shielded from its client.
 
-The run feeds a small queue. A client that goes away stops reading: the run goes on without it and is metered.
+A client that goes away, or does not read, stops nothing: the run goes on without it and is metered. The model has no
+longer than any other work.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from gateway.api.models import SessionResultView
 from gateway.context import Gateway
 from gateway.sessions.request import Asked
 from gateway.sessions.serve import serve_run
+from gateway.v1.hand_over import HandOver
 from gateway.v1.question import Question
 from gateway.v1.upstream import Upstream
+from gateway.work.openai_worker import INTERRUPTED
 from gateway.work.worker import Done, WorkFailed
-
-WAITING_CHUNKS = 64
 
 
 @dataclass(slots=True)
@@ -29,9 +30,7 @@ class Chat:
     asked: Asked
     question: Question
     upstream: Upstream
-    left: bool = False
-    """The client has gone: nothing is handed to it any more."""
-    _chunks: asyncio.Queue[dict[str, Any] | None] = field(default_factory=lambda: asyncio.Queue(WAITING_CHUNKS))
+    _hand_over: HandOver = field(default_factory=HandOver)
     _run: asyncio.Task[SessionResultView] | None = None
 
     def start(self) -> None:
@@ -41,26 +40,20 @@ class Chat:
         try:
             return await self.gateway.session_runs.ended(self.asked.id, serve_run(self.gateway, self.asked, self._ask))
         finally:
-            await self._hand_over(None)
+            self._hand_over.end()
 
     async def _ask(self) -> Done | WorkFailed:
-        return await self.upstream.ask(self.question, self._hand_over)
+        limit_s = min(self.question.entry.timeout_s, self.gateway.settings.work_timeout_s)
+        return await self.upstream.ask(self.question, self._hand_over.put, limit_s)
 
-    async def _hand_over(self, chunk: dict[str, Any] | None) -> None:
-        if not self.left:
-            await self._chunks.put(chunk)
-
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+    def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """Until the request has ended and was metered; leaving early leaves it running."""
-        try:
-            while (chunk := await self._chunks.get()) is not None:
-                yield chunk
-        finally:
-            self.left = True
-            while not self._chunks.empty():  # a run that waits for room goes on
-                self._chunks.get_nowait()
+        return self._hand_over.chunks()
 
     async def bill(self) -> SessionResultView:
-        """What it cost. Raises Problem: not covered, failed."""
+        """What it cost; `interrupted` also for a client that was cut off. Raises Problem: not covered, failed."""
         assert self._run is not None
-        return await asyncio.shield(self._run)
+        bill = await asyncio.shield(self._run)
+        if self._hand_over.cut_off:
+            return bill.model_copy(update={"result": {**bill.result, "finishReason": INTERRUPTED}})
+        return bill

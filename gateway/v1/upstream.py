@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -44,11 +45,15 @@ class Upstream:
 
     worker: OpenAiWorker
 
-    async def ask(self, question: Question, pass_on: PassOn) -> Done | WorkFailed:
-        """A failure as long as nothing was said; after that, what was said is charged, though the answer broke off."""
+    async def ask(self, question: Question, pass_on: PassOn, limit_s: float) -> Done | WorkFailed:
+        """A failure as long as nothing was said; after that, what was said is charged, though the answer broke off.
+
+        `limit_s` bounds all of it, passing on included.
+        """
         heard = _Heard()
         try:
-            refusal = await self._ask(question, heard, pass_on)
+            async with asyncio.timeout(limit_s):
+                refusal = await self._ask(question, heard, pass_on)
         except TRANSPORT_FAULTS as fault:
             log.warning("model server lost: %s", type(fault).__name__)
             refusal = WorkFailed("The model server could not be reached.")
@@ -66,7 +71,7 @@ class Upstream:
             data=json.dumps(question.body, ensure_ascii=False, allow_nan=False).encode(),
             headers=self.worker.headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=question.entry.timeout_s, connect=CONNECT_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
         ) as response:
             if response.status != 200:
                 return WorkFailed(f"The model server refused the request (HTTP {response.status}).")

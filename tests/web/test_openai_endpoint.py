@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from gateway.v1 import hand_over
 from tests.loud_model import LoudModelServer, loud_model_server, sell
 from tests.waiting import PATIENCE_S
 from tests.web.conftest import Web
@@ -157,6 +160,59 @@ async def test_a_client_that_hangs_up_pays_for_what_was_said_and_no_hold_is_left
         while (now := await model.balance())[1] > 0:
             await asyncio.sleep(0.02)
     assert now == (994, 0)
+
+
+def never_read(model: Model) -> socket.socket:
+    """A stream that is asked for by somebody with a small receive window, who then reads none of it."""
+    at = model.web.gateway.settings
+    body = json.dumps({"model": "loud", "messages": HELLO, "stream": True}).encode()
+    head = [
+        "POST /v1/chat/completions HTTP/1.1",
+        "Host: gateway",
+        f"Authorization: Bearer {model.session['token']}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect((at.listen_host, at.listen_port))
+    client.sendall("\r\n".join([*head, "", ""]).encode() + body)
+    return client
+
+
+async def test_a_client_that_never_reads_holds_no_slot_and_is_charged(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand_over, "CLIENT_PATIENCE_S", 0.2)
+    model.web.gateway.session_runs.slots = asyncio.Semaphore(1)
+    model.upstream.flood = 200
+    with never_read(model):
+        async with asyncio.timeout(PATIENCE_S):
+            while not model.upstream.asked:
+                await asyncio.sleep(0.02)
+            await model.client().chat.completions.create(model="loud", messages=HELLO)
+            while (now := await model.balance())[1] > 0:
+                await asyncio.sleep(0.02)
+    assert now == (988, 0)
+
+
+@pytest.mark.parametrize("limit", ["entry", "gateway"])
+async def test_a_model_that_never_ends_is_stopped_and_what_it_said_is_charged(
+    model: Model, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    gateway = model.web.gateway
+    entry = gateway.catalogue.find("loud")
+    assert entry is not None
+    shortened = (gateway.settings, "work_timeout_s") if limit == "gateway" else (entry, "timeout_s")
+    monkeypatch.setitem(vars(shortened[0]), shortened[1], 0.3)
+    model.upstream.hold = asyncio.Event()
+    said: list[str | None] = []
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(openai.APIError) as stopped:
+            await heard(model, said)
+    assert (said, stopped.value.code) == (["SAY "], "answer_interrupted")
+    balance, held = await model.balance()
+    assert (balance < 1000, held) == (True, 0)
 
 
 async def heard(model: Model, said: list[str | None] | None = None, *, streams: bool = True) -> None:
