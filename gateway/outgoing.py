@@ -6,7 +6,6 @@ Hosts on the allow-list (regtest) may be anywhere and may be plain http. Each re
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -16,6 +15,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from gateway.api.body import parse_json
+from gateway.problems import Problem
 from gateway.work.http_answers import AnswerTooLong, read_bounded
 
 MAX_BYTES = 64 * 1024
@@ -118,9 +119,9 @@ async def fetch_json(url: str, allow_hosts: tuple[str, ...] = ()) -> dict[str, A
     except (aiohttp.ClientError, OSError):
         raise Unreachable("It can not be reached.") from None
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadAnswer("Its answer is not JSON.") from None
+        answer = parse_json(body)
+    except Problem:
+        raise BadAnswer("Its answer is not usable JSON.") from None
     if not isinstance(answer, dict):
         raise BadAnswer("Its answer is not a JSON object.")
     return answer

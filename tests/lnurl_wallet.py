@@ -26,6 +26,8 @@ class Wallet:
     extra_msat: int = 0
     description_hash: bytes = hashlib.sha256(METADATA.encode()).digest()
     offer: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+    """Of the callback."""
     redirect: str = ""
     down: bool = False
     host: str = ""
@@ -50,7 +52,7 @@ class Wallet:
             return web.Response(status=302, headers={"Location": self.redirect})
         amount_msat = int(request.query["amount"]) + self.extra_msat
         self.invoices.append(await self.make_invoice(amount_msat, self.description_hash))
-        return web.json_response({"pr": self.invoices[-1], "routes": []})
+        return web.json_response({"pr": self.invoices[-1], "routes": []} | self.answer)
 
     @property
     def address(self) -> str:

@@ -100,6 +100,15 @@ async def stranger() -> AsyncIterator[TestServer]:
     async def text(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
+    async def half(_: web.Request) -> web.Response:
+        return web.json_response({"reason": "bad \ud800"})
+
+    async def latin(_: web.Request) -> web.Response:
+        return web.Response(body=b'\xff{"a": 1}')
+
+    async def deep(_: web.Request) -> web.Response:
+        return web.Response(text='{"a":' + "[" * 20_000 + "]" * 20_000 + "}")
+
     async def broken(_: web.Request) -> web.Response:
         return web.Response(status=503)
 
@@ -107,8 +116,9 @@ async def stranger() -> AsyncIterator[TestServer]:
         return web.Response(status=302, headers={"Location": request.query["to"]})
 
     app = web.Application()
-    for name, handler in {"good": good, "long": long, "text": text, "broken": broken, "to": redirect}.items():
-        app.router.add_get(f"/{name}", handler)
+    for handler in (good, long, text, half, latin, deep, broken):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    app.router.add_get("/to", redirect)
     async with TestServer(app, host="127.0.0.1") as server:
         yield server
 
@@ -127,6 +137,9 @@ async def test_an_allowed_host_is_asked_and_redirects_are_followed(stranger: Tes
     [
         ("/long", BadAnswer),
         ("/text", BadAnswer),
+        ("/half", BadAnswer),
+        ("/latin", BadAnswer),
+        ("/deep", BadAnswer),
         ("/missing", BadAnswer),
         ("/broken", Unreachable),
         ("/to?to=/to%3Fto=/to%253Fto=/good", BadAnswer),
