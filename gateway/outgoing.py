@@ -1,12 +1,18 @@
 """Fetching a stranger's address: https only, public addresses only, and the connection goes to the address checked.
 
 Hosts on the allow-list (regtest) may be anywhere and may be plain http. Each redirect is checked like the first.
+
+Strangers' names are looked up in threads of their own. Of the loop's few (uvloop: 4 for the whole process) a silent
+nameserver would take one for 20 seconds, longer than its name is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -23,6 +29,13 @@ MAX_BYTES = 64 * 1024
 MAX_REDIRECTS = 2
 TOTAL_TIMEOUT_S = 10
 MAX_URL_LENGTH = 2048
+FETCHES_AT_ONCE = 32
+LOOKUPS_AT_ONCE = 32
+"""Twice what the addresses on file can hold when all their nameservers are silent. Whoever comes later is refused."""
+
+_FETCHES = threading.BoundedSemaphore(FETCHES_AT_ONCE)
+_LOOKUPS = threading.BoundedSemaphore(LOOKUPS_AT_ONCE)
+_BUSY = "Too many addresses are being asked just now."
 
 _PUBLIC_V6 = ip_network("2000::/3")
 _NOT_PUBLIC = tuple(
@@ -112,8 +125,9 @@ def check_url(url: str, allow_hosts: tuple[str, ...]) -> SplitResult:
 async def fetch_json(url: str, allow_hosts: tuple[str, ...] = ()) -> dict[str, Any]:
     """A JSON object from a stranger's address. Raises Forbidden, Unreachable, BadAnswer. Not in a transaction."""
     try:
-        async with asyncio.timeout(TOTAL_TIMEOUT_S):
-            body = await _fetch(url, allow_hosts)
+        with _place(_FETCHES):
+            async with asyncio.timeout(TOTAL_TIMEOUT_S):
+                body = await _fetch(url, allow_hosts)
     except TimeoutError:
         raise Unreachable("It did not answer in time.") from None
     except (aiohttp.ClientError, OSError):
@@ -142,15 +156,67 @@ async def _fetch(url: str, allow_hosts: tuple[str, ...]) -> bytes:
 
 
 async def _checked_addresses(parts: SplitResult, allow_hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the name leads, all of it public. Raises Forbidden, OSError."""
+    """Where the name leads, all of it public. Raises Forbidden, Unreachable, OSError."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
-    except UnicodeError:
+        addresses = await _look_up(parts.hostname or "", _port(parts))
+    except ValueError:  # what no name may hold: an empty label, one that is too long
         raise Forbidden("This is not a web address.") from None
-    addresses = tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
     if not is_allowed(parts, allow_hosts) and not all(is_public(address) for address in addresses):
         raise Forbidden("It leads to an address that is not public.")
     return addresses
+
+
+async def _look_up(host: str, port: int) -> tuple[str, ...]:
+    """In a thread of its own; that may outlive the wait for it, and keeps its place until it ends.
+
+    A daemon: the process does not wait for it when it ends, as it would for an executor's. Raises Unreachable, and
+    what `getaddrinfo` raises.
+    """
+    found: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+    if not _LOOKUPS.acquire(blocking=False):
+        raise Unreachable(_BUSY)
+    thread = threading.Thread(target=_resolve, args=(host, port, found, _LOOKUPS), name="look-up", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        _LOOKUPS.release()
+        raise Unreachable(_BUSY) from None
+    return await found
+
+
+def _resolve(host: str, port: int, found: asyncio.Future[tuple[str, ...]], places: threading.BoundedSemaphore) -> None:
+    """What the thread does."""
+    addresses: tuple[str, ...] = ()
+    error: Exception | None = None
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
+    except Exception as caught:  # noqa: BLE001 - whoever waits gets it
+        error = caught
+    finally:
+        places.release()
+    with suppress(RuntimeError):  # the loop may be closed by now
+        found.get_loop().call_soon_threadsafe(_give, found, addresses, error)
+
+
+def _give(found: asyncio.Future[tuple[str, ...]], addresses: tuple[str, ...], error: Exception | None) -> None:
+    if found.done():
+        return
+    if error is None:
+        found.set_result(addresses)
+    else:
+        found.set_exception(error)
+
+
+@contextmanager
+def _place(places: threading.BoundedSemaphore) -> Iterator[None]:
+    """Raises Unreachable: all are taken."""
+    if not places.acquire(blocking=False):
+        raise Unreachable(_BUSY)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 async def _get(url: str, addresses: tuple[str, ...]) -> tuple[bytes, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Interface
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway import outgoing
 from gateway.jobs.create import open_at_node, plan_invoice, store_invoices
 from gateway.jobs.decisions import Purpose
 from gateway.refunds import on_file
@@ -80,6 +82,21 @@ async def test_a_wrong_answer_has_its_code_and_claims_nothing(
     assert (got, problem["code"]) == (status, code)
     assert (await web.job(job))["refundState"] == "pending"
     assert await web.gateway.pool.fetchval("select count(*) from refund_attempts") == 0
+
+
+async def test_a_buyer_comes_while_strangers_nameservers_are_silent(
+    web: Web, wallet: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await web.owing()
+    with monkeypatch.context() as patch:
+        patch.setattr(outgoing, "_LOOKUPS", threading.BoundedSemaphore(1))
+        outgoing._LOOKUPS.acquire()
+        got, problem = await web.refund(job, wallet.address)
+        assert (got, problem["code"]) == (503, "destination_unreachable")
+        assert "Your refund waits." in problem["detail"]
+        assert (await web.job(job))["refundState"] == "pending"
+    assert (await web.refund(job, wallet.address))[0] == 202
+    await web.until(job, refundState="paid", refundAmountSats=70)
 
 
 async def test_an_address_given_at_the_order_is_asked_when_owed(web: Web, wallet: Wallet) -> None:
