@@ -25,7 +25,7 @@ from lightning.types import NodeUnavailable
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-AT_ONCE = 32
+AT_ONCE = 16
 MAX_BACKOFF_S = 600.0
 
 
