@@ -1,7 +1,7 @@
 """Reading an OpenAI chat request: what goes to the model's server, and the most that it may cost. Pure.
 
-Tools, multi-part content and sampling options pass through as they are. What would multiply the cost, or is ours to
-decide, does not: `n` is 1, the longest answer is bounded, how the server streams and bills is not the caller's choice.
+`members` says what is passed on. What would multiply the cost, or is ours to decide, is not: `n` is 1, the longest
+answer is bounded, how the server streams and bills is not the caller's choice.
 """
 
 from __future__ import annotations
@@ -16,15 +16,7 @@ from gateway.catalogue import Catalogue
 from gateway.catalogue.estimate import TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, token_cost_sats
 from gateway.catalogue.model import OpenAiWork
 from gateway.problems import Problem
-
-MAX_MESSAGES = 500
-OURS = frozenset(
-    (
-        *("model", "max_sats", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
-        *("n", "best_of", "store", "service_tier"),
-    )
-)
-"""Members that are not passed through: they are set anew, or left out."""
+from gateway.v1.members import passed_on, wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +34,18 @@ class Question:
 def read_question(catalogue: Catalogue, asked: Any) -> Question:
     """`asked` is strict JSON of any kind. Raises Problem."""
     if not isinstance(asked, dict):
-        raise _wrong("The body must be a JSON object.")
+        raise wrong("The body must be a JSON object.")
     entry = _entry(catalogue, asked.get("model"))
-    _check_messages(asked.get("messages"))
+    passed = passed_on(asked)
     if asked.get("n", 1) != 1 or asked.get("best_of", 1) != 1:
-        raise _wrong("'n' must be 1: one answer is sold at a time.")
+        raise wrong("'n' must be 1: one answer is sold at a time.")
     streams = asked.get("stream", False)
     if type(streams) is not bool:
-        raise _wrong("'stream' must be true or false.")
+        raise wrong("'stream' must be true or false.")
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict):
-        raise _wrong("'stream_options' must be an object.")
+        raise wrong("'stream_options' must be an object.")
     output_tokens = _output_tokens(asked, entry.price.max_output_tokens)
-    passed = {name: value for name, value in asked.items() if name not in OURS}
     body = {**passed, "model": entry.model, "max_tokens": output_tokens, "stream": streams}
     if streams:
         body["stream_options"] = {"include_usage": True}
@@ -63,7 +54,7 @@ def read_question(catalogue: Catalogue, asked: Any) -> Question:
 
 
 def input_tokens_at_most(passed: Mapping[str, Any]) -> int:
-    """A token holds at least one byte of text, so the bytes of all that is passed bound its tokens."""
+    """All that is passed is text, and a token holds at least one byte of it: its bytes bound its tokens."""
     text_bytes = len(json.dumps(passed, ensure_ascii=False).encode())
     return text_bytes + TOKENS_PER_MESSAGE * len(passed["messages"]) + TOKENS_PER_REQUEST
 
@@ -75,17 +66,10 @@ def _entry(catalogue: Catalogue, model: Any) -> OpenAiWork:
     return entry
 
 
-def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:
-        raise _wrong(f"'messages' must be a list of 1 to {MAX_MESSAGES} messages.")
-    if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages):
-        raise _wrong("Each of 'messages' must be an object with a 'role'.")
-
-
 def _output_tokens(asked: Mapping[str, Any], at_most: int) -> int:
     wanted = [asked[name] for name in ("max_tokens", "max_completion_tokens") if asked.get(name) is not None]
     if any(type(tokens) is not int or tokens < 1 for tokens in wanted):
-        raise _wrong("'max_tokens' must be a whole number from 1.")
+        raise wrong("'max_tokens' must be a whole number from 1.")
     return min((*map(int, wanted), at_most))
 
 
@@ -94,9 +78,5 @@ def _max_sats(asked: Mapping[str, Any]) -> int | None:
     if cap_sats is None:
         return None
     if type(cap_sats) is not int or cap_sats < 0:
-        raise _wrong("'max_sats' must be a whole number of sats.")
+        raise wrong("'max_sats' must be a whole number of sats.")
     return cap_sats
-
-
-def _wrong(detail: str) -> Problem:
-    return Problem(problems.INVALID_INPUT, detail)

@@ -129,6 +129,44 @@ async def test_what_is_refused_costs_nothing(model: Model, asked: dict[str, Any]
     assert model.upstream.asked == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "member"),
+    [
+        ({"api_base": "http://10.0.0.1"}, "api_base"),
+        ({"plugins": [{"id": "web"}]}, "plugins"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a"}}]}]},
+            "messages[0].content[0].type",
+        ),
+        ({"tools": [{"type": "mcp", "server_url": "http://a"}]}, "tools[0].server_url"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_is_not_known_never_reaches_the_model_server(
+    model: Model, asked: dict[str, Any], member: str, streams: bool
+) -> None:
+    body: dict[str, Any] = {"messages": HELLO, **asked}
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        await model.client().chat.completions.create(model="loud", messages=[], stream=streams, extra_body=body)
+    assert (refused.value.code, refused.value.param) == ("invalid_input", member)
+    assert member in refused.value.message
+    assert await model.balance() == (1000, 0)
+    assert model.upstream.asked == []
+
+
+async def test_an_answer_can_be_sent_back_as_it_came(model: Model) -> None:
+    tools: list[Any] = [{"type": "function", "function": {"name": "look"}}]
+    answer = await model.client().chat.completions.create(model="loud", messages=HELLO, tools=tools)
+    (call,) = answer.choices[0].message.tool_calls or []
+    seen: Any = {"role": "tool", "tool_call_id": call.id, "content": "a cat"}
+    again: list[Any] = [*HELLO, answer.choices[0].message, seen]
+    await model.client().chat.completions.create(model="loud", messages=again, temperature=0.5, stop=["end"])
+    asked = model.upstream.asked[1]
+    assert asked["messages"][1]["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
+    assert (asked["messages"][2], asked["temperature"], asked["stop"]) == (seen, 0.5, ["end"])
+
+
 async def test_tools_and_parts_pass_through_and_the_answer_is_bounded(model: Model) -> None:
     parts: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "look here"}]}]
     tools: list[Any] = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
