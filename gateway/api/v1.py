@@ -102,7 +102,7 @@ async def _streamed(request: web.Request, chat: Chat) -> web.StreamResponse:
     async for chunk in chat.chunks():
         if response is None:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionError):
                 await response.prepare(request)
         if chunk.get("choices") or chat.question.counts:
             await _send(response, _event(chunk))
@@ -128,7 +128,7 @@ def _event(content: dict[str, Any]) -> str:
 
 async def _send(response: web.StreamResponse, text: str) -> None:
     """A client that has gone does not end the run, which goes on to its usage."""
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionError):
         await response.write(text.encode(errors="replace"))
 
 
