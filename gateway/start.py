@@ -48,7 +48,8 @@ async def open_gateway(settings: Settings, catalogue: Catalogue) -> AsyncIterato
     async with (
         open_node(settings) as node,
         open_database(settings) as pool,
-        aiohttp.ClientSession() as session,
+        # No limit of its own: works and deliveries are bounded where they begin, and take no place from each other.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
     ):
         await check_token_secret(pool, settings.token_secret.get_secret_value())
         installation_id = await pool.fetchval("select id from installation")

@@ -12,12 +12,19 @@ from gateway.work.worker import NO_LONGER_OFFERED, Done, Worker, WorkFailed, Wor
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+MAX_COST_SATS = 10_000_000_000
+"""A hundred bitcoins: what is more is no cost (a time in its place), and a few of those would overflow the book's sums."""
+
 
 async def call_worker(worker: Worker | None, order: WorkOrder, timeout_s: float) -> Done | WorkFailed:
     """`worker` None: the work is no longer in the catalogue."""
     if worker is None:
         return NO_LONGER_OFFERED
-    return await bounded(lambda: worker.run(order), timeout_s, order.job_id, what="work", who="worker")
+    outcome = await bounded(lambda: worker.run(order), timeout_s, order.job_id, what="work", who="worker")
+    if isinstance(outcome, Done) and outcome.cost_sats > MAX_COST_SATS:
+        log.error("a worker names a cost that can not be: %s sats", outcome.cost_sats, extra={"job_id": order.job_id})
+        return WorkFailed("The worker named a cost that can not be.")
+    return outcome
 
 
 async def bounded(

@@ -49,9 +49,10 @@ class PatientDriver(AsyncpgPoolDriver):
         while True:
             try:
                 await self._listen(channel, callback, listening)
-            except DATABASE_AWAY as error:
+            except Exception as error:
                 if is_cancelled():
                     raise asyncio.CancelledError from error
+                log.warning("the queue does not hear (%s: %s); listening again", type(error).__name__, error)
                 await asyncio.sleep(RETRY_S)
 
     async def _listen(self, channel: str, callback: NotifyCallback, listening: asyncio.Event) -> None:
@@ -115,5 +116,7 @@ async def _patiently(statement: Callable[[], Awaitable[T]]) -> T:
         try:
             return await statement()
         except DATABASE_AWAY as error:
+            if is_cancelled():
+                raise asyncio.CancelledError from error
             log.warning("the queue waits for the database: %s", error)
             await asyncio.sleep(RETRY_S)

@@ -44,7 +44,14 @@ class Executor:
             return
         log.info("work starts", extra={"job_id": job_id, "work": run.work, "run": run.attempt})
         outcome = await self._outcome(run)
-        counted = await recorded(lambda: self._record(run, outcome), self.stopping)
+        try:
+            counted = await recorded(lambda: self._record(run, outcome), self.stopping)
+        except HandBack:
+            raise
+        except Exception:  # it would fall again after each run
+            log.exception("a result can not be recorded", extra={"job_id": job_id})
+            outcome = WorkFailed("The result could not be kept.", by_worker=False)
+            counted = await recorded(lambda: self._record(run, outcome), self.stopping)
         end = ("complete" if isinstance(outcome, Done) else "failed") if counted else "late"
         self.metrics.works.labels(run.work, end).inc()
         log.info("work ended: %s", end, extra={"job_id": job_id, "run": run.attempt})

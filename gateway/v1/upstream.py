@@ -14,7 +14,7 @@ import aiohttp
 from gateway.catalogue.estimate import token_cost_sats
 from gateway.v1.question import Question
 from gateway.work.http_answers import TRANSPORT_FAULTS, AnswerTooLong, read_bounded
-from gateway.work.openai_stream import BrokenAnswer, Usage, data_lines, parsed, usage_of
+from gateway.work.openai_stream import BrokenAnswer, Usage, data_lines, parsed, storable, usage_of
 from gateway.work.openai_worker import BYTES_PER_TOKEN_AT_LEAST_CHARGED, CONNECT_TIMEOUT_S, INTERRUPTED, OpenAiWorker
 from gateway.work.worker import Done, WorkFailed
 
@@ -97,7 +97,7 @@ async def _hear(chunk: dict[str, Any], question: Question, heard: _Heard, pass_o
                 len(json.dumps(part, ensure_ascii=False).encode(errors="replace")) for part in parts
             )
         if isinstance(choice.get("finish_reason"), str):
-            heard.finish_reason = choice["finish_reason"][:40]
+            heard.finish_reason = storable(choice["finish_reason"][:40])
     await pass_on({**chunk, "model": question.entry.name})
 
 

@@ -98,10 +98,15 @@ def _events_of(value: dict[str, Any]) -> list[ChatEvent]:
         if isinstance(text, str) and text:
             events.append(TextPart(text))
         if isinstance(choice.get("finish_reason"), str):
-            events.append(Finish(choice["finish_reason"][:40]))
+            events.append(Finish(storable(choice["finish_reason"][:40])))
     if usage := usage_of(value.get("usage")):
         events.append(usage)
     return events
+
+
+def storable(text: str) -> str:
+    """What PostgreSQL and JSON can not keep is replaced."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def usage_of(value: Any) -> Usage | None:

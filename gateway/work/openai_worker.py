@@ -15,7 +15,7 @@ from gateway.catalogue.json_values import text_fault
 from gateway.catalogue.model import OpenAiWork
 from gateway.work.chat_input import chat_messages, output_tokens_at_most
 from gateway.work.http_answers import RETRY_DELAYS_S, TRANSPORT_FAULTS, AnswerTooLong, pause_before_retry
-from gateway.work.openai_stream import BrokenAnswer, Finish, TextPart, Usage, chat_events
+from gateway.work.openai_stream import BrokenAnswer, Finish, TextPart, Usage, chat_events, storable
 from gateway.work.worker import Done, WorkFailed, WorkOrder
 
 _LOG = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _question(work: OpenAiWork, input: Mapping[str, Any]) -> dict[str, Any]:
 
 def _completed(work: OpenAiWork, input: Mapping[str, Any], answer: _Answer, *, broken: bool) -> Done:
     usage = answer.usage or _usage_by_text(chat_messages(input), answer.text)
-    text = answer.text if text_fault(answer.text) is None else _storable(answer.text)
+    text = answer.text if text_fault(answer.text) is None else storable(answer.text)
     result = {
         "text": text,
         "model": work.model,
@@ -143,7 +143,3 @@ def _usage_by_text(messages: Sequence[Mapping[str, str]], text: str) -> Usage:
     asked = sum(len(message["content"].encode()) for message in messages)
     answered = len(text.encode(errors="replace"))
     return Usage(-(-asked // BYTES_PER_TOKEN_AT_LEAST_CHARGED), -(-answered // BYTES_PER_TOKEN_AT_LEAST_CHARGED))
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

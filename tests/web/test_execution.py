@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from gateway.execution.call import MAX_COST_SATS
 from gateway.execution.orphans import requeue_orphans
 from gateway.execution.queue import enqueue
 from gateway.execution.run import MAX_LOST_RUNS
@@ -72,6 +73,33 @@ async def test_a_worker_that_falls_fails_its_job_and_owes_all_back(web: Web, mon
     job = await web.paid({})
     failed = await web.until(job, state="failed", refundAmountSats=100)
     assert "secret" not in failed["failureReason"]
+
+
+class Answers:
+    """A worker of one answer, and how often it was asked."""
+
+    def __init__(self, outcome: Done | WorkFailed) -> None:
+        self.outcome, self.calls = outcome, 0
+
+    async def run(self, order: WorkOrder) -> Done | WorkFailed:
+        self.calls += 1
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (Done({"text": "a\0b"}, 5), "The result could not be kept."),
+        (Done({"text": "a"}, MAX_COST_SATS + 1), "The worker named a cost that can not be."),
+    ],
+)
+async def test_what_can_not_be_booked_ends_the_job_at_once(
+    web: Web, monkeypatch: pytest.MonkeyPatch, outcome: Done, why: str
+) -> None:
+    worker = Answers(outcome)
+    monkeypatch.setitem(cast(dict[str, Worker], web.gateway.workers), "echo", worker)
+    failed = await web.until(await web.paid({}), state="failed", refundAmountSats=100)
+    assert (failed["failureReason"], worker.calls) == (why, 1)
 
 
 async def test_an_executing_job_without_a_task_is_found(web: Web) -> None:
