@@ -7,6 +7,7 @@ http(s) and mailto links stay links: nothing in a document can load, run or incl
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,6 +27,7 @@ MAX_TABLE_COLUMNS = 12
 MAX_TABLE_CELLS = 6000
 MAX_LINK_CHARACTERS = 2000
 MAX_LANGUAGE_CHARACTERS = 20
+MAX_FILENAME_CHARACTERS = 60
 
 HARD_BREAK = "\n"
 """A span with this text is a line break; no other span contains it."""
@@ -115,6 +117,17 @@ def read_document(input: Mapping[str, object]) -> Document:
     title = " ".join(printable(str(input.get("title") or "")).split())
     tokens = iter(_PARSER.parse(str(input["markdown"])))
     return Document(title, tuple(_blocks(tokens, None, 0)))
+
+
+def filename_of(document: Document) -> str:
+    """A plain ASCII file name from the title, or from the first heading."""
+    words = document.title
+    if not words:
+        headings = (block for block in document.blocks if isinstance(block, Heading))
+        words = next(("".join(span.text for span in heading.spans) for heading in headings), "")
+    ascii_words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_words)[:MAX_FILENAME_CHARACTERS].strip("-")
+    return f"{slug or 'document'}.pdf"
 
 
 def _bounded_table(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:

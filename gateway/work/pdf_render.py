@@ -2,7 +2,7 @@
 
 It runs in a process of its own, under limits of memory, processor time and written files, so that a document
 can neither block nor exhaust the gateway. On stdin: `{input, root}`, where `root` is an empty
-folder, all that Typst may see of the disk. On stdout: `{pages, pdf}` with the file in base64.
+folder, all that Typst may see of the disk. On stdout: `{pages, pdf, filename}` with the file in base64.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import base64
 import json
 import resource
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import typst
 
-from gateway.work.pdf_document import read_document
+from gateway.work.pdf_document import Document, filename_of, read_document
 from gateway.work.pdf_layout import PAPERS_MPT, STYLE, lay_out
 
 MEMORY_BYTES = 2 * 1024**3
@@ -40,10 +39,8 @@ def limit_resources() -> None:
             resource.setrlimit(kind, (limit, limit))
 
 
-def render(order: Mapping[str, Any], root: str) -> tuple[bytes, int]:
-    """The PDF of a checked `pdf` input, and its number of pages."""
-    document = read_document(order)
-    paper = str(order.get("paper") or "a4")
+def render(document: Document, paper: str, root: str) -> tuple[bytes, int]:
+    """The PDF, and its number of pages."""
     layout = lay_out(document, paper)
     data = {"title": document.title, "paper": PAPERS_MPT[paper], "style": STYLE, "nodes": layout.nodes}
     source: Any = Path(__file__).with_name("pdf_template.typ").read_bytes()
@@ -56,8 +53,10 @@ def render(order: Mapping[str, Any], root: str) -> tuple[bytes, int]:
 def main() -> None:
     limit_resources()
     order = json.load(sys.stdin)
-    pdf, pages = render(order["input"], order["root"])
-    json.dump({"pages": pages, "pdf": base64.b64encode(pdf).decode()}, sys.stdout)
+    document = read_document(order["input"])
+    pdf, pages = render(document, str(order["input"].get("paper") or "a4"), order["root"])
+    answer = {"pages": pages, "pdf": base64.b64encode(pdf).decode(), "filename": filename_of(document)}
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":

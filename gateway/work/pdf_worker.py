@@ -7,24 +7,20 @@ import contextlib
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.catalogue.model import PdfWork
-from gateway.work.pdf_document import Heading, read_document
 from gateway.work.worker import Done, WorkFailed, WorkOrder
 
 _LOG = logging.getLogger(__name__)
 
 TIME_LIMIT_S = 30.0
 RENDERER = (sys.executable, "-m", "gateway.work.pdf_render")
-MAX_FILENAME_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class PdfWorker:
             "encoding": "base64",
             "data": answer["pdf"],
             "pages": pages,
-            "filename": filename_of(order.input),
+            "filename": answer["filename"],
         }
         return Done(result, pages * order.work.price.per_page_sats)
 
@@ -99,15 +95,3 @@ def _environment() -> dict[str, str]:
         "RAYON_NUM_THREADS": "2",
         "MALLOC_ARENA_MAX": "2",
     }
-
-
-def filename_of(input: Any) -> str:
-    """A plain ASCII file name from the title, or from the first heading."""
-    document = read_document(input)
-    words = document.title
-    if not words:
-        headings = (block for block in document.blocks if isinstance(block, Heading))
-        words = next(("".join(span.text for span in heading.spans) for heading in headings), "")
-    ascii_words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_words)[:MAX_FILENAME_CHARACTERS].strip("-")
-    return f"{slug or 'document'}.pdf"

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from gateway.catalogue import load_catalogue
 from gateway.catalogue.estimate import estimate_sats
 from gateway.catalogue.model import PdfWork
-from gateway.work.pdf_worker import PdfWorker, filename_of
+from gateway.work.pdf_document import filename_of, read_document
+from gateway.work.pdf_worker import PdfWorker
 from gateway.work.worker import Done, WorkFailed, WorkOrder
 from ledger.embedded.postmaster import is_alive
 
@@ -131,7 +133,7 @@ async def test_a_renderer_that_falls_is_a_failure_in_plain_words(caplog: pytest.
 
 async def test_the_renderer_sees_no_setting_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOLTWORKS_TOKEN_SECRET", "very secret")
-    script = "import json, os; print(json.dumps({'pages': 1, 'pdf': ' '.join(os.environ)}))"
+    script = "import json, os; print(json.dumps({'pages': 1, 'pdf': ' '.join(os.environ), 'filename': 'a'}))"
     done = await PdfWorker(renderer=renderer(script)).run(order({"markdown": "a"}))
     assert isinstance(done, Done)
     assert "BOLTWORKS" not in done.result["data"]
@@ -141,7 +143,7 @@ async def test_memory_is_limited() -> None:
     script = (
         "import gateway.work.pdf_render as r; r.limit_resources()\n"
         "try: bytearray(4 * 1024**3)\n"
-        'except MemoryError: print(\'{"pages": 1, "pdf": "limited"}\')'
+        'except MemoryError: print(\'{"pages": 1, "pdf": "limited", "filename": "a"}\')'
     )
     done = await PdfWorker(renderer=renderer(script)).run(order({"markdown": "a"}))
     assert isinstance(done, Done)
@@ -158,6 +160,17 @@ async def test_the_loop_is_free_while_a_document_is_set() -> None:
     assert turns > 20  # a document that was set in the loop itself would leave it none
 
 
+async def test_the_gateway_itself_reads_no_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("parsed in the gateway's process")
+
+    wanted = order({"markdown": "# The *first* part"})
+    monkeypatch.setattr(MarkdownIt, "parse", never)
+    done = await PdfWorker().run(wanted)
+    assert isinstance(done, Done)
+    assert done.result["filename"] == "the-first-part.pdf"
+
+
 @pytest.mark.parametrize(
     ("work_input", "name"),
     [
@@ -169,4 +182,4 @@ async def test_the_loop_is_free_while_a_document_is_set() -> None:
     ],
 )
 def test_file_names_are_plain(work_input: dict[str, Any], name: str) -> None:
-    assert filename_of(work_input) == name
+    assert filename_of(read_document(work_input)) == name

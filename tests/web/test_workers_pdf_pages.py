@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.work.pdf_document import read_document
 from gateway.work.pdf_layout import RESERVE_PAGES, pages_at_most
 from gateway.work.pdf_render import render
 
@@ -58,7 +59,7 @@ NASTY = {
 
 
 def set_pages(work_input: dict[str, Any], root: object) -> int:
-    _, pages = render(work_input, str(root))
+    _, pages = render(read_document(work_input), str(work_input.get("paper") or "a4"), str(root))
     return pages
 
 
