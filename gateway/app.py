@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 
 from aiohttp import web
 
 from gateway import problems
-from gateway.api import openapi, v1
+from gateway.api import v1
 from gateway.api.body import MAX_BODY_BYTES
-from gateway.api.jobs import json_response
 from gateway.api.routes import ROUTES
 from gateway.context import GATEWAY, Gateway
 from gateway.pages import add_pages
+from gateway.pages.docs import described
 from gateway.problems import Problem
 from ledger.database import DATABASE_AWAY
 from lightning.types import NodeUnavailable
@@ -35,8 +34,8 @@ def make_app(gateway: Gateway) -> web.Application:
 
 
 async def openapi_json(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    return json_response(openapi.document(version("boltworks"), gateway.settings.base_url))
+    body = described(request.app[GATEWAY].settings.base_url).body
+    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @web.middleware

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -35,10 +37,24 @@ class Operation:
     answers: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The API at one base URL: `/openapi.json` as it is sent, and what `/docs` shows of it."""
+
+    body: bytes
+    operations: tuple[Operation, ...]
+
+
+@lru_cache(maxsize=8)
+def described(base_url: str) -> Described:
+    """Made at the first request, and kept: it takes longer than most answers."""
+    document = openapi.document(version("boltworks"), base_url)
+    return Described(json.dumps(document, ensure_ascii=False).encode(), operations(document))
+
+
 async def show(request: web.Request) -> web.Response:
     base_url = request.app[GATEWAY].settings.base_url
-    document = openapi.document(version("boltworks"), base_url)
-    return render(request, "docs.html", {"operations": operations(document), "base_url": base_url})
+    return render(request, "docs.html", {"operations": described(base_url).operations, "base_url": base_url})
 
 
 def operations(document: dict[str, Any]) -> tuple[Operation, ...]:

@@ -12,9 +12,11 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
+from gateway.api import openapi
 from gateway.api.access import client_address
 from gateway.jobs import end_unpaid
 from gateway.jobs.open_invoices import OpenInvoices
+from gateway.pages import docs
 from ledger.database import Pool
 from lightning.node import Node
 from tests.waiting import PATIENCE_S
@@ -432,3 +434,22 @@ async def test_donations_count_against_the_cap_on_all_open_invoices(web: Web, mo
     assert status == 201
     status, problem = await web.call("POST", "/api/pool/donations", {"amountSats": 5})
     assert (status, problem["code"]) == (429, "too_many_open_invoices")
+
+
+async def test_the_description_is_made_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make = openapi.document
+
+    def counted(version: str, base_url: str) -> dict[str, Any]:
+        made.append(base_url)
+        return make(version, base_url)
+
+    monkeypatch.setattr(openapi, "document", counted)
+    docs.described.cache_clear()
+    for path in ("/openapi.json", "/docs") * 2:
+        async with web.http.get(f"{web.url}{path}") as answer:
+            text = await answer.text()
+            assert answer.status == 200
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "/api/estimate" in text
+    assert made == [web.gateway.settings.base_url]
