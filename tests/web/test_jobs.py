@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import threading
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from multidict import CIMultiDict
 from gateway.api import openapi
 from gateway.api.access import client_address
 from gateway.jobs import end_unpaid
+from gateway.jobs import price as pricing
 from gateway.jobs.open_invoices import OpenInvoices
 from gateway.pages import docs
 from ledger.database import Pool
@@ -434,6 +436,20 @@ async def test_donations_count_against_the_cap_on_all_open_invoices(web: Web, mo
     assert status == 201
     status, problem = await web.call("POST", "/api/pool/donations", {"amountSats": 5})
     assert (status, problem["code"]) == (429, "too_many_open_invoices")
+
+
+async def test_a_price_too_many_is_refused_and_quick_ones_are_not(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    pdf = {"work": "markdown-pdf", "input": {"markdown": "a"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(pricing, "_PLACES", threading.BoundedSemaphore(1))
+        pricing._PLACES.acquire()
+        async with web.http.post(f"{web.url}/api/estimate", json=pdf) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            assert (await answer.json())["code"] == "not_ready"
+        assert (await web.call("POST", "/api/estimate", {"work": "echo", "input": {}}))[0] == 200
+        assert (await web.call("POST", "/api/jobs", pdf))[0] == 503
+        assert await rows(web) == 0
+    assert (await web.call("POST", "/api/estimate", pdf))[0] == 200
 
 
 async def test_the_description_is_made_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
