@@ -13,7 +13,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAX_COST_SATS = 10_000_000_000
-"""A hundred bitcoins: what is more is no cost (a time in its place), and a few of those would overflow the book's sums."""
+"""A hundred bitcoins. What is more is no cost (a time in its place); a few of those would overflow the book's sums."""
 
 
 async def call_worker(worker: Worker | None, order: WorkOrder, timeout_s: float) -> Done | WorkFailed:

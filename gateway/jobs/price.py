@@ -20,8 +20,8 @@ from gateway.problems import Problem
 
 SMALL_CHARACTERS = 2048
 """An input of this size is priced at once: handing it to a thread would cost more."""
-SLOW_AT_MOST = 16
-"""Priced or waiting; the last of them waits some ten seconds when all are as slow as an input can be."""
+SLOW_AT_MOST = 64
+"""Priced or waiting. Most take milliseconds; when all are as slow as an input can be, the last waits a minute."""
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="price")
 _PLACES = threading.BoundedSemaphore(SLOW_AT_MOST)
