@@ -11,17 +11,22 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job as Task
+from pgqueuer.domain.models import TracebackRecord
+from pgqueuer.domain.types import JOB_STATUS, JobId, QueueManagerId
 
 from gateway.execution.driver import PatientDriver
 from gateway.jobs.decisions import Stage
+from ledger import sql
 from ledger.database import Connection, Pool
 
+_q = sql.load("gateway.execution")
 log = logging.getLogger(__name__)
 
 ENTRYPOINT = "work"
@@ -67,7 +72,7 @@ async def run_queue(
     Tasks of a dead process are taken up again after `heartbeat_timeout_s`. Raises RuntimeError if it ends otherwise.
     """
     driver = PatientDriver(pool)
-    manager = QueueManager(FewerAsks(driver))
+    manager = QueueManager(OwnRows(driver))
 
     @manager.entrypoint(ENTRYPOINT, on_failure="hold", accepts_context=False)
     async def work(task: Task) -> None:
@@ -119,6 +124,40 @@ class FewerAsks(Queries):
     async def queued_work(self, entrypoints: list[Any]) -> int:
         """Asked after `eligible_queued_work` said that there is nothing to take."""
         return 0
+
+
+class OwnRows(FewerAsks):
+    """Writes only rows that its queue manager still holds; the library's statements go by a row's id alone.
+
+    A run whose heartbeats were late may end after another process took its row over: that row is the other's.
+    """
+
+    _holder: UUID | None = None
+
+    async def dequeue(
+        self, batch_size: int, entrypoints: Any, queue_manager_id: QueueManagerId, *args: Any, **more: Any
+    ) -> list[Task]:
+        self._holder = queue_manager_id
+        return await super().dequeue(batch_size, entrypoints, queue_manager_id, *args, **more)
+
+    async def log_jobs(self, job_status: list[tuple[Task, JOB_STATUS, TracebackRecord | None]]) -> None:
+        await self.driver.execute(
+            _q.record_ends,
+            [task.id for task, _, _ in job_status],
+            [status for _, status, _ in job_status],
+            [_json(traceback) for _, _, traceback in job_status],
+            [task.queue_manager_id for task, _, _ in job_status],
+        )
+
+    async def retry_job(self, job: Task, delay: timedelta, traceback_record: TracebackRecord | None) -> None:
+        await self.driver.execute(_q.retry_task, job.id, delay, _json(traceback_record), job.queue_manager_id)
+
+    async def update_heartbeat(self, job_ids: list[JobId]) -> None:
+        await self.driver.execute(_q.send_heartbeats, list(set(job_ids)), self._holder)
+
+
+def _json(record: TracebackRecord | None) -> str | None:
+    return record.model_dump_json() if record else None
 
 
 def _raw(conn: Connection) -> Any:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import uuid4
 
 import asyncpg
+import pytest
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.domain.models import Job as Task
+from pgqueuer.domain.models import TracebackRecord
+from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
-from gateway.execution.queue import HandBack, enqueue, run_queue
+from gateway.execution.driver import PatientDriver
+from gateway.execution.queue import ENTRYPOINT, HandBack, OwnRows, enqueue, run_queue
 from gateway.jobs.decisions import Stage
 from ledger import sql
 from ledger.database import Pool
@@ -92,6 +101,85 @@ async def test_a_task_of_a_dead_process_is_taken_up(pool: Pool) -> None:
     await work_until(pool, handle, stop)
     assert seen == ["a"]
     assert await status(pool) == []
+
+
+async def take_over(pool: Pool) -> tuple[OwnRows, Task]:
+    """What another process does with the one row there is, once its heartbeats are late."""
+    other = OwnRows(PatientDriver(pool))
+    (task,) = await other.dequeue(
+        1,
+        {QueueEntrypoint(ENTRYPOINT): EntrypointExecutionParameter(concurrency_limit=0)},
+        queue_manager_id=QueueManagerId(uuid4()),
+        global_concurrency_limit=None,
+        heartbeat_timeout=timedelta(0),
+    )
+    return other, task
+
+
+@pytest.mark.parametrize("end", [None, RuntimeError("it fell"), HandBack()])
+async def test_a_late_end_leaves_the_row_to_who_took_it_over(pool: Pool, end: Exception | None) -> None:
+    """Deleted or queued again, a third run would begin beside the second, whose result would then be late."""
+    await put(pool, "a")
+    stop, taken = asyncio.Event(), []
+
+    async def late(job_id: str) -> None:
+        taken.append(await take_over(pool))
+        stop.set()
+        if end:
+            raise end
+
+    await work_until(pool, late, stop)
+    ((other, task),) = taken
+    (row,) = await pool.fetch("select * from pgqueuer")
+    assert (row["id"], row["status"], row["attempts"]) == (task.id, "picked", 0)
+    assert row["queue_manager_id"] == task.queue_manager_id
+    assert await pool.fetchval("select count(*) from pgqueuer_log where status in ('successful', 'failed')") == 0
+
+    await other.log_jobs([(task, "successful", None)])
+    assert await status(pool) == []
+
+
+async def test_a_late_run_does_not_keep_the_row_of_another_alive(pool: Pool) -> None:
+    await put(pool, "a")
+    first, task = await take_over(pool)
+    await first.update_heartbeat([task.id])
+    before = await pool.fetchval("select heartbeat from pgqueuer")
+    assert before > task.heartbeat
+    other, _ = await take_over(pool)
+    taken_over = await pool.fetchval("select heartbeat from pgqueuer")
+    await first.update_heartbeat([task.id])
+    assert await pool.fetchval("select heartbeat from pgqueuer") == taken_over
+    await other.update_heartbeat([task.id])
+    assert await pool.fetchval("select heartbeat from pgqueuer") > taken_over
+
+
+async def test_ends_are_written_as_the_library_writes_them(pool: Pool) -> None:
+    """Row for row in the queue and its log: those that are held, deleted and queued again."""
+    kinds: list[tuple[type[Queries], str]] = [(Queries, "theirs"), (OwnRows, "ours")]
+    for kind, name in kinds:
+        queries = kind(PatientDriver(pool))
+        tasks = []
+        for n in range(4):
+            await put(pool, f"{name}{n}")
+            tasks.append((await take_over(pool))[1])
+            await pool.execute("update pgqueuer set heartbeat = 'infinity' where id = $1", tasks[-1].id)
+        trace = TracebackRecord.from_exception(RuntimeError("it fell"), tasks[1].id)
+        await queries.log_jobs(
+            [(tasks[0], "successful", None), (tasks[1], "failed", trace), (tasks[2], "canceled", None)]
+        )
+        await queries.retry_job(tasks[3], timedelta(hours=1), trace)
+    rows = await pool.fetch(
+        "select status, priority, entrypoint, attempts, queue_manager_id, slot, execute_after > now() as later"
+        " from pgqueuer order by id"
+    )
+    assert [row["status"] for row in rows] == ["failed", "queued"] * 2
+    assert rows[:2] == rows[2:]
+    logged = await pool.fetch(
+        "select status, priority, entrypoint, traceback::jsonb - array['timestamp', 'job_id'] as trace, aggregated,"
+        " dense_rank() over (order by job_id) % 4 as place from pgqueuer_log order by job_id, id"
+    )
+    assert len(logged) == 24
+    assert logged[:12] == logged[12:]
 
 
 async def test_the_queue_lives_through_lost_connections(pool: Pool, dsn: str) -> None:
