@@ -54,5 +54,5 @@ async def open_database(settings: Settings) -> AsyncIterator[Pool]:
     async with database_dsn(settings) as dsn:
         for migration in await migrate_database(dsn):
             log.info("migrated to %04d_%s", migration.version, migration.name)
-        async with open_pool(dsn, min_size=4, max_size=16) as pool:
+        async with open_pool(dsn, min_size=4, max_size=18) as pool:
             yield pool

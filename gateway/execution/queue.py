@@ -72,7 +72,7 @@ async def run_queue(
     Tasks of a dead process are taken up again after `heartbeat_timeout_s`. Raises RuntimeError if it ends otherwise.
     """
     driver = PatientDriver(pool)
-    manager = QueueManager(OwnRows(driver))
+    manager = QueueManager(OwnRows(driver, heartbeat_timeout_s))
 
     @manager.entrypoint(ENTRYPOINT, on_failure="hold", accepts_context=False)
     async def work(task: Task) -> None:
@@ -96,7 +96,7 @@ async def run_queue(
         )
     finally:
         stopper.cancel()
-        await driver.stop_listening()
+        await driver.close()
     if not stopping.is_set():
         raise RuntimeError("the queue's loop ended though nobody stopped it")
 
@@ -130,9 +130,14 @@ class OwnRows(FewerAsks):
     """Writes only rows that its queue manager still holds; the library's statements go by a row's id alone.
 
     A run whose heartbeats were late may end after another process took its row over: that row is the other's.
+    Heartbeats have a connection of their own, so that a busy pool does not make them late.
     """
 
-    _holder: UUID | None = None
+    def __init__(self, driver: PatientDriver, heartbeat_timeout_s: float) -> None:
+        super().__init__(driver)
+        self._patient = driver
+        self._beat_timeout_s = heartbeat_timeout_s / 4
+        self._holder: UUID | None = None
 
     async def dequeue(
         self, batch_size: int, entrypoints: Any, queue_manager_id: QueueManagerId, *args: Any, **more: Any
@@ -153,7 +158,9 @@ class OwnRows(FewerAsks):
         await self.driver.execute(_q.retry_task, job.id, delay, _json(traceback_record), job.queue_manager_id)
 
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
-        await self.driver.execute(_q.send_heartbeats, list(set(job_ids)), self._holder)
+        """Raises TimeoutError after a quarter of the lease: the library sends them again, on a new connection."""
+        async with asyncio.timeout(self._beat_timeout_s):
+            await self._patient.execute_apart(_q.send_heartbeats, list(set(job_ids)), self._holder)
 
 
 def _json(record: TracebackRecord | None) -> str | None:

@@ -79,8 +79,10 @@ class OnFile:
                 task.cancel()
             await asyncio.gather(*asking.values(), return_exceptions=True)
 
-    def _ended(self, asking: dict[str, asyncio.Task[None]], owner_id: str, _: asyncio.Task[None]) -> None:
+    def _ended(self, asking: dict[str, asyncio.Task[None]], owner_id: str, task: asyncio.Task[None]) -> None:
         del asking[owner_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a destination on file fell: %s", type(error).__name__, extra={"job_id": owner_id})
         if len(asking) == AT_ONCE - 1:
             self.wake.set()
 

@@ -19,8 +19,11 @@ from gateway.execution.driver import PatientDriver
 from gateway.execution.queue import ENTRYPOINT, HandBack, OwnRows, enqueue, run_queue
 from gateway.jobs.decisions import Stage
 from ledger import sql
-from ledger.database import Pool
+from ledger.database import Pool, open_pool
 from tests.waiting import PATIENCE_S
+
+LEASE_S = PATIENCE_S * 4
+"""Heartbeats may take a quarter of it."""
 
 
 async def work_until(
@@ -105,15 +108,20 @@ async def test_a_task_of_a_dead_process_is_taken_up(pool: Pool) -> None:
 
 async def take_over(pool: Pool) -> tuple[OwnRows, Task]:
     """What another process does with the one row there is, once its heartbeats are late."""
-    other = OwnRows(PatientDriver(pool))
-    (task,) = await other.dequeue(
+    other = OwnRows(PatientDriver(pool), LEASE_S)
+    return other, await take(other)
+
+
+async def take(queries: Queries) -> Task:
+    """The one row there is, as if its heartbeats were late."""
+    (task,) = await queries.dequeue(
         1,
         {QueueEntrypoint(ENTRYPOINT): EntrypointExecutionParameter(concurrency_limit=0)},
         queue_manager_id=QueueManagerId(uuid4()),
         global_concurrency_limit=None,
         heartbeat_timeout=timedelta(0),
     )
-    return other, task
+    return task
 
 
 @pytest.mark.parametrize("end", [None, RuntimeError("it fell"), HandBack()])
@@ -141,27 +149,84 @@ async def test_a_late_end_leaves_the_row_to_who_took_it_over(pool: Pool, end: Ex
 
 async def test_a_late_run_does_not_keep_the_row_of_another_alive(pool: Pool) -> None:
     await put(pool, "a")
-    first, task = await take_over(pool)
-    await first.update_heartbeat([task.id])
-    before = await pool.fetchval("select heartbeat from pgqueuer")
-    assert before > task.heartbeat
-    other, _ = await take_over(pool)
-    taken_over = await pool.fetchval("select heartbeat from pgqueuer")
-    await first.update_heartbeat([task.id])
-    assert await pool.fetchval("select heartbeat from pgqueuer") == taken_over
-    await other.update_heartbeat([task.id])
-    assert await pool.fetchval("select heartbeat from pgqueuer") > taken_over
+    driver = PatientDriver(pool)
+    first, other = OwnRows(driver, LEASE_S), OwnRows(driver, LEASE_S)
+    await take(first)
+    assert await beats(first, pool)
+    await take(other)
+    assert not await beats(first, pool)
+    assert await beats(other, pool)
+    await driver.close()
+
+
+async def beats(queries: OwnRows, pool: Pool) -> bool:
+    """Whether the one row's lease is longer than before."""
+    before = await pool.fetchrow("select id, heartbeat from pgqueuer")
+    assert before is not None
+    await queries.update_heartbeat([before["id"]])
+    return bool(await pool.fetchval("select heartbeat > $1 from pgqueuer", before["heartbeat"]))
+
+
+async def test_heartbeats_do_not_wait_for_the_pool(dsn: str, pool: Pool) -> None:
+    """All its other connections are busy, and others wait for one."""
+    await put(pool, "a")
+    async with asyncio.timeout(PATIENCE_S), open_pool(dsn, min_size=1, max_size=2) as small:
+        driver = PatientDriver(small)
+        queries = OwnRows(driver, LEASE_S)
+        async with driver:
+            await take(queries)
+            async with small.acquire():
+                waiting = asyncio.create_task(small.fetchval("select 1"))
+                await asyncio.sleep(0)
+                assert await beats(queries, pool)
+                assert not waiting.done()
+            await waiting
+        await driver.close()
+        async with small.acquire(), small.acquire():
+            pass  # what was kept is given back
+
+
+async def test_heartbeats_get_a_new_connection_for_one_that_broke(dsn: str, pool: Pool) -> None:
+    await put(pool, "a")
+    async with asyncio.timeout(PATIENCE_S), open_pool(dsn, min_size=1, max_size=2) as small:
+        driver = PatientDriver(small)
+        queries = OwnRows(driver, LEASE_S)
+        async with driver:
+            await take(queries)
+            for _ in range(3):
+                await pool.execute(
+                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid()"
+                )
+                assert await beats(queries, pool)
+        await driver.close()
+        async with small.acquire(), small.acquire():
+            pass  # none was lost
+
+
+async def test_heartbeats_that_take_too_long_are_given_up_and_sent_again(pool: Pool) -> None:
+    await put(pool, "a")
+    driver = PatientDriver(pool)
+    queries = OwnRows(driver, 0.4)
+    task = await take(queries)
+    async with asyncio.timeout(PATIENCE_S):
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute("select from pgqueuer for update")
+            with pytest.raises(TimeoutError):
+                await queries.update_heartbeat([task.id])
+        queries._beat_timeout_s = PATIENCE_S
+        assert await beats(queries, pool)
+    await driver.close()
 
 
 async def test_ends_are_written_as_the_library_writes_them(pool: Pool) -> None:
     """Row for row in the queue and its log: those that are held, deleted and queued again."""
-    kinds: list[tuple[type[Queries], str]] = [(Queries, "theirs"), (OwnRows, "ours")]
-    for kind, name in kinds:
-        queries = kind(PatientDriver(pool))
+    driver = PatientDriver(pool)
+    for queries in (Queries(driver), OwnRows(driver, LEASE_S)):
         tasks = []
         for n in range(4):
-            await put(pool, f"{name}{n}")
-            tasks.append((await take_over(pool))[1])
+            await put(pool, f"{type(queries).__name__}{n}")
+            tasks.append(await take(queries))
             await pool.execute("update pgqueuer set heartbeat = 'infinity' where id = $1", tasks[-1].id)
         trace = TracebackRecord.from_exception(RuntimeError("it fell"), tasks[1].id)
         await queries.log_jobs(

@@ -1,9 +1,11 @@
-"""The queue's listener goes on, whatever it meets, and ends when it is told to."""
+"""The queue's driver: it listens again whatever its connection met, and ends when it is stopped."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
 
 import asyncpg
 import pytest
@@ -13,42 +15,129 @@ from gateway.execution.driver import PatientDriver
 from ledger.database import Pool
 from tests.waiting import PATIENCE_S
 
+FAULTS = (
+    asyncpg.InvalidCatalogNameError("3D000"),
+    asyncpg.InvalidPasswordError("28P01"),
+    asyncpg.PostgresIOError("58030"),
+    ConnectionError("lost"),
+)
 
-async def test_a_listener_that_meets_a_refusal_listens_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another database under the name, another password: the queue would wait for its first word without end."""
+
+class Connection:
+    """Listens; `cut` ends it as the server would."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.terminated: list[Callable[[object], None]] = []
+
+    def add_termination_listener(self, tell: Callable[[object], None]) -> None:
+        self.terminated.append(tell)
+
+    async def add_listener(self, channel: str, relay: object) -> None: ...
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def cut(self) -> None:
+        self.closed = True
+        for tell in self.terminated:
+            tell(self)
+
+
+class RefusingPool:
+    """Gives a connection, or raises the next of `faults`."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.given: asyncio.Queue[Connection] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        if self.faults:
+            raise self.faults.pop(0)
+        conn = Connection()
+        self.given.put_nowait(conn)
+        yield conn
+
+
+def driver_on(pool: RefusingPool) -> PatientDriver:
+    return PatientDriver(cast(Pool, pool))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "RETRY_S", 0.01)
-    tries = []
 
-    async def listen(_self: Any, _channel: str, _callback: Any, listening: asyncio.Event) -> None:
-        tries.append(len(tries))
-        if len(tries) < 3:
-            raise asyncpg.InvalidCatalogNameError("no such database")
-        listening.set()
-        await asyncio.Event().wait()
+
+async def test_listening_begins_whatever_the_first_connections_met(caplog: pytest.LogCaptureFixture) -> None:
+    patient = driver_on(RefusingPool(*FAULTS))
+    async with asyncio.timeout(PATIENCE_S):
+        await patient.add_listener("a channel", print)
+        await patient.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(FAULTS)
+
+
+async def test_it_listens_again_whatever_the_new_connection_met() -> None:
+    pool = RefusingPool()
+    patient = driver_on(pool)
+    async with asyncio.timeout(PATIENCE_S):
+        await patient.add_listener("a channel", print)
+        pool.faults.extend(FAULTS)
+        (await pool.given.get()).cut()
+        await pool.given.get()
+        await patient.close()
+    assert pool.faults == []
+
+
+async def test_a_listener_that_ends_before_it_listens_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(*_: object) -> None:
+        raise RuntimeError("not caught")
+
+    monkeypatch.setattr(PatientDriver, "_listen_for_ever", ends)
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(RuntimeError):
+            await driver_on(RefusingPool()).add_listener("a channel", print)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_listener_that_falls_while_it_is_stopped_has_ended(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+
+    async def listen(_: object, channel: str, callback: object, listening: asyncio.Event) -> None:
+        begun.append(channel)
+        await falls_when_stopped(listening, fault)
 
     monkeypatch.setattr(PatientDriver, "_listen", listen)
-    queue = PatientDriver(cast(Pool, None))
+    patient = driver_on(RefusingPool())
     async with asyncio.timeout(PATIENCE_S):
-        await queue.add_listener("a channel", lambda _: None)
-        await queue.stop_listening()
-    assert tries == [0, 1, 2]
+        await patient.add_listener("a channel", print)
+        await patient.close()
+    assert begun == ["a channel"]
 
 
-async def test_a_statement_that_is_stopped_is_not_tried_again() -> None:
-    """A connection that breaks while it is given back takes the place of the cancellation."""
-    began, tries = asyncio.Event(), []
+async def test_a_statement_that_falls_while_it_is_stopped_is_not_repeated() -> None:
+    """asyncpg's `release` may raise in place of the CancelledError."""
+    begun, runs = asyncio.Event(), 0
 
     async def statement() -> None:
-        tries.append(len(tries))
-        try:
-            began.set()
-            await asyncio.Event().wait()
-        finally:
-            raise ConnectionError("broken")
+        nonlocal runs
+        runs += 1
+        await falls_when_stopped(begun, asyncpg.InterfaceError("released too late"))
 
     task = asyncio.create_task(driver._patiently(statement))
-    await began.wait()
-    task.cancel()
     async with asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        task.cancel()
         await asyncio.wait({task})
-    assert (task.cancelled(), tries) == (True, [0])
+    assert task.cancelled()
+    assert runs == 1
+
+
+async def falls_when_stopped(begun: asyncio.Event, fault: Exception) -> None:
+    try:
+        begun.set()
+        await asyncio.Event().wait()
+    finally:
+        raise fault
