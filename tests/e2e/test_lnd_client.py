@@ -182,7 +182,7 @@ async def test_a_frozen_node_is_noticed_by_call_and_by_stream(faults: Network, m
         reading = asyncio.ensure_future(anext(node.subscribe_settlements(0)))
         invoice = await new_invoice(node)
         await asyncio.to_thread(faults.pause, "gateway")
-        with pytest.raises(NodeUnavailable, match="DEADLINE_EXCEEDED"):
+        with pytest.raises(NodeUnavailable):  # by the call's own time or by the channel's ping, whichever is first
             await asyncio.wait_for(node.lookup_invoice(invoice.payment_hash), 20)
         assert isinstance(await node.track_payment(os.urandom(32), deadline_s=1), Unknown)
         with pytest.raises(NodeUnavailable):
