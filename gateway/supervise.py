@@ -16,13 +16,14 @@ log = logging.getLogger(__name__)
 MAX_BACKOFF_S = 10.0
 
 
-def is_cancelled() -> bool:
-    """Whether somebody cancelled this task: what falls in its `finally` then takes the place of the CancelledError.
+def raise_if_cancelled(error: BaseException) -> None:
+    """CancelledError if somebody cancelled this task: what falls in its `finally` then, `error`, takes its place.
 
     A loop that took that for a fall, and went on, would be waited for without end.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 class Supervisor:
@@ -67,8 +68,7 @@ class Supervisor:
                 await run()
                 return
             except Exception as error:
-                if is_cancelled():
-                    raise asyncio.CancelledError(f"{name} fell while it was stopped") from error
+                raise_if_cancelled(error)
                 log.warning("%s fell: %s: %s; starting it again", name, type(error).__name__, error)
                 log.debug("%s fell", name, exc_info=True)
                 self._metrics.restarts.labels(name).inc()

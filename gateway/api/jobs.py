@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -210,8 +209,7 @@ async def _resumed(gateway: Gateway, job: NewJob, also: Also | None) -> PlannedI
     """The job stands already (an interrupted request, a commit of unknown outcome): go on where that one stopped."""
     async with gateway.pool.acquire() as conn, conn.transaction():
         if also is not None:
-            with contextlib.suppress(Problem):  # the same event again is this very request; a new one is used up now
-                await also.run(conn)
+            await also.run_again(conn)
         await conn.execute("select from jobs where id = $1 for no key update", job.id)
         return await create.resume_invoice(conn, job, gateway.invoice_limits)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 from datetime import UTC, datetime
 
@@ -77,8 +76,7 @@ async def _stored(gateway: Gateway, new: NewSession, also: Also | None, *, resum
     async with gateway.pool.acquire() as conn, conn.transaction():
         if resumed and await deposit.lock_session(conn, new.id) is not None:
             if also is not None:
-                with contextlib.suppress(Problem):  # the same event is this very request; a new one is used up now
-                    await also.run(conn)
+                await also.run_again(conn)
             return await opening.resume(conn, new, gateway.invoice_limits)
         gateway.open_invoices.refuse_above(gateway.settings.open_invoices_total)
         planned = await opening.store(conn, new, gateway.invoice_limits, also)

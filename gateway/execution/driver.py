@@ -16,7 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
 from pgqueuer.ports.driver import NotifyCallback
 
-from gateway.supervise import is_cancelled
+from gateway.supervise import raise_if_cancelled
 from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 
 T = TypeVar("T")
@@ -66,9 +66,8 @@ class PatientDriver(AsyncpgPoolDriver):
         while True:
             try:
                 await self._listen(channel, callback, listening)
-            except Exception as error:
-                if is_cancelled():
-                    raise asyncio.CancelledError from error
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
+                raise_if_cancelled(error)
                 log.warning("the queue does not listen: %s: %s; trying again", type(error).__name__, error)
                 await asyncio.sleep(RETRY_S)
 
@@ -184,7 +183,6 @@ async def _patiently(statement: Callable[[], Awaitable[T]]) -> T:
         try:
             return await statement()
         except DATABASE_AWAY as error:
-            if is_cancelled():
-                raise asyncio.CancelledError from error
+            raise_if_cancelled(error)
             log.warning("the queue waits for the database: %s", error)
             await asyncio.sleep(RETRY_S)

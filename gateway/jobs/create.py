@@ -6,6 +6,7 @@ Intent first: job, invoice and preimage are committed before LND is asked. Whate
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -21,6 +22,7 @@ from gateway.ids import token_hash
 from gateway.jobs import slowing
 from gateway.jobs.decisions import JobState, Purpose, Stage
 from gateway.jobs.view import Row, job_view
+from gateway.problems import Problem
 from ledger import grants, sql
 from ledger.database import Connection, Pool, to_jsonb
 from ledger.free_tier import Decision, Rules, Serve, decide_without_identity
@@ -103,6 +105,11 @@ class Also:
 
     locks: str
     run: Callable[[Connection], Awaitable[None]]
+
+    async def run_again(self, conn: Connection) -> None:
+        """For a sale that stands already: the same event again is this very call; a new one is used up now."""
+        with contextlib.suppress(Problem):
+            await self.run(conn)
 
 
 @dataclass(frozen=True, slots=True)

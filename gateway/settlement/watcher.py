@@ -16,7 +16,7 @@ from gateway.settlement.cursor import Cursor
 from gateway.settlement.deliver import Delivered, Sender, persistently
 from gateway.settlement.event import SettledEvent, settled_event
 from gateway.settlement.heard import Heard
-from gateway.supervise import is_cancelled
+from gateway.supervise import raise_if_cancelled
 from ledger import sql
 from ledger.database import CLOSE_S, DATABASE_AWAY, Pool
 from lightning.node import InvoiceReader
@@ -154,8 +154,7 @@ class Watcher:
                 self.metrics.parked_events.set(await self.pool.fetchval(_q.count_parked))
                 return
             except DATABASE_AWAY as error:
-                if is_cancelled():
-                    raise asyncio.CancelledError from error
+                raise_if_cancelled(error)
                 await asyncio.sleep(1.0)
 
     async def _retry_parked(self) -> None:
@@ -178,8 +177,7 @@ class Watcher:
                 try:
                     await self._store(node_pubkey, cursor)
                 except (*DATABASE_AWAY, TimeoutError) as error:
-                    if is_cancelled():
-                        raise asyncio.CancelledError from error
+                    raise_if_cancelled(error)
                     log.warning("the cursor was not stored (%s); trying again", type(error).__name__)
                 else:
                     stored = position

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.metrics import Metrics
-from gateway.supervise import Supervisor, is_cancelled
+from gateway.supervise import Supervisor, raise_if_cancelled
 
 
 async def test_a_task_that_falls_begins_again() -> None:
@@ -45,18 +45,21 @@ async def test_a_task_that_falls_while_it_is_stopped_has_ended() -> None:
     assert metrics.restarts.labels("a task")._value.get() == 0
 
 
-async def test_a_task_knows_that_it_is_stopped() -> None:
-    seen = []
+async def test_a_fault_of_a_task_that_is_stopped_is_its_end_and_no_other_is() -> None:
+    began, passed = asyncio.Event(), []
 
     async def run() -> None:
-        seen.append(is_cancelled())
+        raise_if_cancelled(ConnectionError("nobody stops it"))
+        passed.append("before")
         try:
+            began.set()
             await asyncio.Event().wait()
         finally:
-            seen.append(is_cancelled())
+            raise_if_cancelled(ConnectionError("lost"))
+            passed.append("after")
 
     task = asyncio.create_task(run())
-    await asyncio.sleep(0)
+    await began.wait()
     task.cancel()
     await asyncio.wait({task})
-    assert seen == [False, True]
+    assert (task.cancelled(), passed) == (True, ["before"])
