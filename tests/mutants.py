@@ -357,6 +357,13 @@ MUTANTS = (
         LEASE + "test_a_lease_that_ends_while_the_lock_is_waited_for_sends_nothing",
     ),
     Mutant(
+        "a send leaves under a lease that is over when it is counted",
+        "gateway/refunds/executor.py",
+        "if lease_left_s <= 0:",
+        "if False:",
+        LEASE + "test_nothing_is_sent_under_a_lease_that_is_over_when_its_send_is_counted",
+    ),
+    Mutant(
         "a lease ends before its send's deadline",
         LEASES,
         "lease_until = clock_timestamp() + make_interval(secs => $8)",

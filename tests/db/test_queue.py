@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -167,41 +168,40 @@ async def beats(queries: OwnRows, pool: Pool) -> bool:
     return bool(await pool.fetchval("select heartbeat > $1 from pgqueuer", before["heartbeat"]))
 
 
-async def test_heartbeats_do_not_wait_for_the_pool(dsn: str, pool: Pool) -> None:
-    """All its other connections are busy, and others wait for one."""
+@asynccontextmanager
+async def with_two_connections(dsn: str, pool: Pool) -> AsyncIterator[tuple[Pool, OwnRows]]:
+    """A queue that has taken the one row there is; both connections are given back when it has ended."""
     await put(pool, "a")
     async with asyncio.timeout(PATIENCE_S), open_pool(dsn, min_size=1, max_size=2) as small:
         driver = PatientDriver(small)
         queries = OwnRows(driver, LEASE_S)
         async with driver:
             await take(queries)
-            async with small.acquire():
-                waiting = asyncio.create_task(small.fetchval("select 1"))
-                await asyncio.sleep(0)
-                assert await beats(queries, pool)
-                assert not waiting.done()
-            await waiting
+            yield small, queries
         await driver.close()
         async with small.acquire(), small.acquire():
-            pass  # what was kept is given back
+            pass
+
+
+async def test_heartbeats_do_not_wait_for_the_pool(dsn: str, pool: Pool) -> None:
+    """All its other connections are busy, and others wait for one."""
+    async with with_two_connections(dsn, pool) as (small, queries):
+        async with small.acquire():
+            waiting = asyncio.create_task(small.fetchval("select 1"))
+            await asyncio.sleep(0)
+            assert await beats(queries, pool)
+            assert not waiting.done()
+        await waiting
 
 
 async def test_heartbeats_get_a_new_connection_for_one_that_broke(dsn: str, pool: Pool) -> None:
-    await put(pool, "a")
-    async with asyncio.timeout(PATIENCE_S), open_pool(dsn, min_size=1, max_size=2) as small:
-        driver = PatientDriver(small)
-        queries = OwnRows(driver, LEASE_S)
-        async with driver:
-            await take(queries)
-            for _ in range(3):
-                await pool.execute(
-                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
-                    " where datname = current_database() and pid <> pg_backend_pid()"
-                )
-                assert await beats(queries, pool)
-        await driver.close()
-        async with small.acquire(), small.acquire():
-            pass  # none was lost
+    async with with_two_connections(dsn, pool) as (_, queries):
+        for _ in range(3):
+            await pool.execute(
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            assert await beats(queries, pool)
 
 
 async def test_heartbeats_that_take_too_long_are_given_up_and_sent_again(pool: Pool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,15 +15,18 @@ import pytest
 import pytest_asyncio
 
 from gateway import problems
+from gateway.metrics import Metrics
 from gateway.problems import Problem
 from gateway.refunds.arrivals import Arrived, record_arrived
 from gateway.refunds.attempt import Attempt
 from gateway.refunds.claim import Claimed, claim
+from gateway.refunds.executor import RefundExecutor
 from gateway.refunds.fees import FeeLimit
 from gateway.refunds.history import Reached
 from gateway.refunds.sends import LEASE_LOST, SENDS_LOCK_ID, NextSend, count_sends
 from ledger import sql
 from ledger.database import Pool
+from lightning.fake import FakeNode
 from tests.debts import destination, owe, owe_more
 from tests.waiting import until_somebody_waits
 
@@ -114,19 +118,23 @@ async def test_a_count_whose_answer_was_lost_is_found_again(pool: Pool, attempt:
     assert await count_send("first", 2) is None
 
 
+@asynccontextmanager
+async def waiting_for_its_turn(pool: Pool, count_send: CountSend) -> AsyncIterator[asyncio.Task[Any]]:
+    """The first send's count, while another holds the lock of all sends."""
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute(_q.sends_in_flight, SENDS_LOCK_ID)
+        counting: asyncio.Task[Any] = asyncio.ensure_future(count_send("first", 0))
+        await until_somebody_waits(pool)
+        yield counting
+
+
 async def test_a_lease_that_ends_while_the_lock_is_waited_for_sends_nothing(
     pool: Pool, attempt: str, count_send: CountSend
 ) -> None:
     """Whoever took the attempt over could send at the same time."""
     await lease(pool, "first")
-    async with pool.acquire() as conn:
-        transaction = conn.transaction()
-        await transaction.start()
-        await conn.execute(_q.sends_in_flight, SENDS_LOCK_ID)
-        counting = asyncio.create_task(count_send("first", 0))
-        await until_somebody_waits(pool)
+    async with waiting_for_its_turn(pool, count_send) as counting:
         await lapse(pool)
-        await transaction.commit()
     assert await counting is None
 
 
@@ -134,17 +142,24 @@ async def test_a_lease_is_renewed_by_the_clock_of_after_the_wait(
     pool: Pool, attempt: str, count_send: CountSend
 ) -> None:
     await lease(pool, "first")
-    async with pool.acquire() as conn:
-        transaction = conn.transaction()
-        await transaction.start()
-        await conn.execute(_q.sends_in_flight, SENDS_LOCK_ID)
-        counting = asyncio.create_task(count_send("first", 0))
-        await until_somebody_waits(pool)
+    async with waiting_for_its_turn(pool, count_send) as counting:
         waited_until = await pool.fetchval("select clock_timestamp()")
-        await transaction.commit()
     counted = await counting
     assert counted["lease_until"] - timedelta(seconds=15) > waited_until
     assert counted["now"] > waited_until
+
+
+async def test_nothing_is_sent_under_a_lease_that_is_over_when_its_send_is_counted(pool: Pool, attempt: str) -> None:
+    """It stays unfinished, and the next look decides."""
+    await lease(pool, "first")
+    await pool.execute("update refund_attempts set expires_at = now() + interval '1 hour'")
+    node = FakeNode()
+    executor = RefundExecutor(pool, node, Metrics(), 0.0, 432, 16, asyncio.Event())
+    leased = Attempt(await pool.fetchrow("select *, now() as now from refund_attempts"))
+    with pytest.raises(RuntimeError, match="nothing was sent"):
+        await executor.advance(leased, "first")
+    assert node.sent == []
+    assert await pool.fetchval("select (state, sends) = ('unfinished', 1) from refund_attempts")
 
 
 async def test_no_send_after_the_lease_is_over(pool: Pool, attempt: str, count_send: CountSend) -> None:
